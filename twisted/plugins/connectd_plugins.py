@@ -1,0 +1,15 @@
+"""The lines that connectd adds to ``twistd --help`` and ``twist``, and the protocols it brings."""
+
+from twisted.application.service import ServiceMaker
+
+from connectd.plugins import ListenerCommand, ProtocolLine
+
+connectd = ServiceMaker(
+    "connectd",
+    "connectd.tap",
+    "The front door: every listener of a configuration file, one policy, one status page.",
+    "connectd",
+)
+
+lekt = ProtocolLine("lekt", "connectd.protocols.lekt.plugin")
+lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery and presence).")
