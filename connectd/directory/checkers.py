@@ -1,0 +1,77 @@
+"""The directory as twisted.cred knows it: checks passwords, and proofs made with what it keeps sealed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import ICredentials, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import Attribute, implementer
+
+from connectd.directory.passwords import WRONG_PASSWORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from connectd.directory.service import DirectoryService
+
+
+class IUsernameSecret(ICredentials):
+    """A name, and a proof that can be compared with what a sealed scheme keeps of the password.
+
+    A protocol's credentials may provide :class:`twisted.cred.credentials.IUsernameHashedPassword` as well, for
+    checkers that keep passwords as they are.
+    """
+
+    username: bytes = Attribute("The account's name as the peer sent it, bytes of UTF-8.")
+    scheme: str = Attribute("The scheme of :mod:`connectd.directory.schemes` whose secret is asked for.")
+
+    def checkSecret(secret: bytes) -> bool | Deferred[bool]:  # noqa: N805  # interface methods have no self
+        """Whether the peer's proof was made with this secret, or a Deferred of that.
+
+        It has to do the same work whatever the answer (COM-10) and to compare in constant time (COM-9).
+        """
+
+
+@implementer(ICredentialsChecker)
+class DirectoryChecker:
+    """Checks names and passwords against argon2id verifiers, and :class:`IUsernameSecret` against sealed ones.
+
+    An unknown account, one without a verifier of the scheme and a wrong proof are the same failure after the same
+    work (COM-10). Whether an account may be used, is not asked here.
+
+    :param directory: running.
+    """
+
+    credentialInterfaces = (IUsernamePassword, IUsernameSecret)
+
+    def __init__(self, directory: DirectoryService) -> None:
+        self._directory = directory
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """Give the account's name as it is stored.
+
+        :return: fails with UnauthorizedLogin where the proof is wrong, and with a
+            :class:`~connectd.directory.errors.DirectoryError` where nothing can be said.
+        """
+        check = self._check_secret if IUsernameSecret.providedBy(credentials) else self._check_password
+        return Deferred.fromCoroutine(check(credentials))
+
+    async def _check_password(self, credentials: Any) -> str:
+        account = await self._directory.check_password(credentials.username, credentials.password)
+        if account is None:
+            raise UnauthorizedLogin(WRONG_PASSWORD)
+        return account.name
+
+    async def _check_secret(self, credentials: Any) -> str:
+        directory = self._directory
+        account = directory.find_account(credentials.username)
+        # A decoy, where there is nothing to compare with.
+        secret = directory.secret(account, credentials.scheme)
+        check = cast("Callable[[bytes], Any]", credentials.checkSecret)
+        right = await maybeDeferred(check, secret)
+        if not right or account is None or credentials.scheme not in account.verifiers:
+            raise UnauthorizedLogin(WRONG_PASSWORD)
+        return account.name
