@@ -1,0 +1,1 @@
+"""connectctl: the operator's and the curious person's hand on connectd."""

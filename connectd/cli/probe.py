@@ -1,0 +1,106 @@
+"""``connectctl probe URL``: the connection process of a server, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from connectd import registry
+from connectd.cli.invocation import Invocation
+from connectd.cli.output import Failed, nobody_reads, print_json_line, printable
+from connectd.net import foreground
+from connectd.net.url import URLError, without_password
+
+
+class GaveUp(Exception):
+    """The probe took too long."""
+
+
+class Trace:
+    """Prints the steps of a probe as they happen, each with its time.
+
+    :param json: print them as lines of JSON.
+    :param clock: seconds, from any beginning.
+    """
+
+    def __init__(self, json: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._json = json
+        self._clock = clock
+        self._started = clock()
+        self.last_step = ""
+
+    @property
+    def milliseconds(self) -> float:
+        """The time since the start."""
+        return round((self._clock() - self._started) * 1000, 3)
+
+    def report(self, step: str, detail: str) -> None:
+        """Print a step. The time counts from the first: loading what speaks the protocol is no part of its process."""
+        if not self.last_step:
+            self._started = self._clock()
+        self.last_step = step
+        try:
+            if self._json:
+                print_json_line({"milliseconds": self.milliseconds, "step": step, "detail": detail})
+            else:
+                click.echo(f"{self.milliseconds:10.3f} ms  {printable(step)}: {printable(detail)}")
+        except BrokenPipeError:
+            nobody_reads()
+
+    def end(self, problem: str | None = None) -> None:
+        """Print how the probe ended, where that is not left to standard error."""
+        if self._json:
+            ended = {"milliseconds": self.milliseconds, "ok": problem is None}
+            print_json_line(ended if problem is None else {**ended, "error": problem})
+        elif problem is None:
+            click.echo(f"{self.milliseconds:10.3f} ms  the whole process went well")
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up after so many seconds.",
+)
+@click.pass_obj
+def probe(invocation: Invocation, url: str, timeout: float) -> None:
+    """Connect to the server at URL as a client, tell each step with its time, and leave again.
+
+    The scheme of the URL is the protocol, its query sets the client's options: lekt://play.example:7890?port=9000
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise click.UsageError(f'"{without_password(url)}" is not a URL; write PROTOCOL://HOST:PORT')
+    try:
+        protocol = registry.protocol(scheme.lower())
+    except registry.UnknownProtocol as error:
+        raise click.UsageError(str(error)) from error
+    except registry.PluginError as error:
+        raise Failed(error) from error
+    trace = Trace(invocation.json)
+
+    def give_up(result: Any, seconds: float) -> NoReturn:
+        after = f"; the last step was {trace.last_step}" if trace.last_step else ""
+        raise GaveUp(f"gave up after {seconds:g} seconds{after}")
+
+    async def work(reactor: Any) -> None:
+        probing: Deferred[None] = maybeDeferred(protocol.probe, url, trace.report, reactor)
+        await probing.addTimeout(timeout, reactor, give_up)
+
+    try:
+        problem = None if foreground.run(work) else "interrupted"
+    except URLError as error:
+        raise click.UsageError(str(error)) from error
+    except Exception as error:
+        problem = str(error) or type(error).__name__
+    trace.end(problem)
+    if problem is not None:
+        raise Failed(f"{without_password(url)}: {problem}")
