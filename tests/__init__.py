@@ -1,0 +1,11 @@
+"""The test suite. Properties try the same examples at each run where CI is set, and new ones elsewhere."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "here")

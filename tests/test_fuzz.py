@@ -1,0 +1,206 @@
+"""The fuzzer's own parts work: targets take every input, and notice when a machine breaks a promise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from connectd.net.proxy import ProxyHeaderParser
+from connectd.protocols.lekt.conversation import ConversationMachine
+from connectd.protocols.lekt.listing import Listing
+from connectd.protocols.lekt.machine import ClientMachine, ServerMachine
+from connectd.protocols.lekt.presence import Presence
+from connectd.sansio import Ended, Event, Machine, Outcome
+from fuzz import __main__ as command
+from fuzz import pseudo_random, with_atheris
+from fuzz.script import Script, chunk, cut
+from fuzz.targets import TARGETS, load
+from fuzz.watched import Broken, Watched
+
+COUNT = 60
+
+
+class ScriptTests(SynchronousTestCase):
+    """Bytes as steps."""
+
+    def test_reading(self) -> None:
+        """Operands come in order; what is missing is nothing."""
+        script = Script(b"\5" + chunk(b"abc") + b"de")
+        self.assertEqual((script.byte(), script.chunk(), script.left), (5, b"abc", 2))
+        self.assertEqual((script.take(1), script.rest()), (b"d", b"e"))
+        self.assertEqual(
+            (script.byte(), script.chunk(), script.take(9), script.rest(), script.left), (0, b"", b"", b"", 0)
+        )
+
+    def test_cut(self) -> None:
+        """Pieces make the whole."""
+        self.assertEqual(cut(b"abcdef", b"\0\2"), [b"a", b"bcd", b"e", b"f"])
+        self.assertEqual(cut(b"abc", b""), [b"abc"])
+
+
+class TargetTests(SynchronousTestCase):
+    """Each target with its seeds and some more, and with something broken."""
+
+    def run_target(self, name: str) -> str:
+        """Feed a target; how a promise was broken, or nothing."""
+        return pseudo_random.fuzz(load(name), seconds=60, seed=7, count=COUNT)[2]
+
+    def test_nothing_is_broken(self) -> None:
+        """COM-3: every target takes its seeds and what chance makes of them."""
+        for name in TARGETS:
+            self.assertEqual(self.run_target(name), "", name)
+
+    def breaking(self, name: str, owner: type[Any], attribute: str, broken: Callable[..., Any]) -> str:
+        with mock.patch.object(owner, attribute, broken):
+            return self.run_target(name)
+
+    def test_raising(self) -> None:
+        """A machine that raises is noticed by the target that drives it."""
+
+        def broken(*arguments: Any, **named: Any) -> None:
+            raise ZeroDivisionError
+
+        for name, owner, attribute in (
+            ("lekt_server", Presence, "answer"),
+            ("lekt_client", ClientMachine, "_additions"),
+            ("lekt_conversation", ConversationMachine, "_message"),
+            ("proxy_header", ProxyHeaderParser, "feed"),
+        ):
+            self.assertIn("ZeroDivisionError", self.breaking(name, owner, attribute, broken), name)
+
+    def test_wrong_lists(self) -> None:
+        """LEKT-7, LEKT-9: a list with a mistake in it is noticed on either side."""
+        answer = Presence.answer
+
+        def forgetful(self: Presence, member: Any, place: Any, time: int) -> Any:
+            return answer(self, member, self._place, time)
+
+        self.assertIn("LEKT-7", self.breaking("lekt_server", Presence, "answer", forgetful))
+        self.assertIn("LEKT-9", self.breaking("lekt_server", Presence, "leave", lambda *arguments: None))
+        self.assertIn("add up", self.breaking("lekt_client", Listing, "changes", lambda listing: ([], [])))
+
+    def test_wrong_output(self) -> None:
+        """COM-12: a refusal without its words is noticed."""
+        self.assertIn(
+            "COM-12", self.breaking("lekt_server", ServerMachine, "_refusal", lambda machine, outcome, text: b"")
+        )
+
+    def test_unbounded_input(self) -> None:
+        """COM-2: input that is held without bound is noticed."""
+        self.assertIn("COM-2", self.breaking("lekt_client", ClientMachine, "_step", lambda machine, now: None))
+
+
+class _Toy(Machine):
+    """A machine that does what a test wants."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, *steps: list[Event]) -> None:
+        super().__init__(now=0.0, handshake_timeout=1.0)
+        self.steps = list(steps)
+
+    def _step(self, now: float) -> list[Event] | None:
+        return self.steps.pop(0) if self.steps else None
+
+
+class WatchedTests(SynchronousTestCase):
+    """Each promise of a machine, broken once."""
+
+    def broken(self, *events: Event) -> str:
+        watched = Watched(_Toy(list(events)), 100)
+        return str(self.assertRaises(Broken, watched.feed, b"x", 0.0))
+
+    def test_end(self) -> None:
+        """COM-3, COM-7: what an end must be like."""
+        ended = Ended(Outcome.MALFORMED, "bad", 1)
+        self.assertIn("last", self.broken(ended, ended))
+        self.assertIn("COM-7", self.broken(Ended(Outcome.LEFT, "left")))
+        self.assertIn("one line", self.broken(Ended(Outcome.MALFORMED, "two\nlines")))
+        self.assertIn("COM-3", self.broken(Ended(Outcome.MALFORMED, "bad", 2)))
+        self.assertIn("said so", self.broken(ended))
+
+    def test_misuse(self) -> None:
+        """A verb at a wrong time must be refused."""
+        watched = Watched(_Toy(), 100)
+        watched.misuse(watched.machine.refuse, "no", 0.0)
+        self.assertIn("LocalProtocolError", str(self.assertRaises(Broken, watched.misuse, lambda: None)))
+
+    def test_early_deadline(self) -> None:
+        """COM-1: nothing expires early, and there is a deadline."""
+        machine = _Toy()
+        watched = Watched(machine, 100)
+        self.assertEqual(watched.wake(0.5), [])
+        machine._deadline = None
+        self.assertIn("COM-1", str(self.assertRaises(Broken, watched.wake, 0.5)))
+
+
+class EngineTests(SynchronousTestCase):
+    """Inputs and the command line."""
+
+    def run_command(self, *arguments: str) -> tuple[int, str]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            try:
+                status = command.main(arguments)
+            except SystemExit as end:
+                status = int(end.code or 0)
+        return status, output.getvalue()
+
+    def test_deterministic(self) -> None:
+        """The same number makes the same inputs, and another number others."""
+        seeds = (b"one", b"two")
+
+        def first(seed: int) -> list[bytes]:
+            return [data for _, data in zip(range(50), pseudo_random.inputs(seeds, seed), strict=False)]
+
+        self.assertEqual(first(1)[:2], list(seeds))
+        self.assertEqual(first(1), first(1))
+        self.assertNotEqual(first(1), first(2))
+
+    def test_without_atheris(self) -> None:
+        """Where atheris is not installed one line says so, and the targets run all the same."""
+        with mock.patch.object(with_atheris, "available", return_value=False):
+            status, text = self.run_command("proxy_header", "--seconds", "0")
+        self.assertEqual(status, 0)
+        first, second, *rest = text.splitlines()
+        self.assertIn("atheris is not installed", first)
+        self.assertEqual(second, "proxy_header: 0 inputs, nothing broken (seed 1)")
+        self.assertEqual(rest, [])
+
+    def test_with_atheris(self) -> None:
+        """Where it is installed it is used, and what it says decides."""
+        for kept in (True, False):
+            with (
+                mock.patch.object(with_atheris, "available", return_value=True),
+                mock.patch.object(with_atheris, "fuzz", return_value=kept) as fuzz,
+            ):
+                status, _ = self.run_command("proxy_header", "--seconds", "3", "--seed", "4")
+            fuzz.assert_called_once_with("proxy_header", seconds=3.0, seed=4, failures=".", corpus=None)
+            self.assertEqual(status, 0 if kept else 1)
+
+    def test_failure(self) -> None:
+        """An input that breaks something is kept, and can be given again."""
+        directory = self.mktemp()
+        with mock.patch.object(ProxyHeaderParser, "feed", side_effect=ZeroDivisionError):
+            status, text = self.run_command("proxy_header", "--pseudo-random", "--failures", directory)
+            [name] = os.listdir(directory)
+            path = os.path.join(directory, name)
+            self.assertEqual(status, 1)
+            self.assertIn(f"breaks a promise; it is in {path}", text)
+            self.assertRaises(ZeroDivisionError, self.run_command, "proxy_header", "--replay", path)
+        self.assertEqual(
+            self.run_command("proxy_header", "--replay", path), (0, f"proxy_header: {path} breaks nothing\n")
+        )
+
+    def test_usage(self) -> None:
+        """What is not there is an error with status 2 that says what there is."""
+        status, text = self.run_command("nothing")
+        self.assertEqual(status, 2)
+        self.assertIn(f'there is no target "nothing"; known: {", ".join(TARGETS)}', text)
+        self.assertEqual(self.run_command("--replay", "x")[0], 2)
