@@ -1,0 +1,1 @@
+"""What connectd costs, measured against baselines: ``python -m benchmarks``."""

@@ -1,0 +1,1 @@
+"""What connectd claims to cost, and how each claim is measured."""

@@ -1,0 +1,1 @@
+"""What every benchmark uses: child processes, their cost, interleaved pairs, and the table."""

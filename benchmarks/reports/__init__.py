@@ -1,0 +1,1 @@
+"""Numbers worth knowing that nobody claims anything about."""

@@ -1,0 +1,1 @@
+"""Arbitrary bytes for everything that reads what a peer sends: ``python -m fuzz``."""

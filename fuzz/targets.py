@@ -1,0 +1,38 @@
+"""The targets by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import attrs
+
+_LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
+
+TARGETS = {
+    "lekt_server": _LEKT,
+    "lekt_client": _LEKT,
+    "lekt_conversation": _LEKT,
+    "proxy_header": ("connectd.net.proxy",),
+}
+"""For each module of this package that is one, the modules whose paths a fuzzer is to explore."""
+
+
+@attrs.frozen
+class Target:
+    """What a target's module has.
+
+    :param name: the module's.
+    :param one_input: takes one input; raises where a promise is broken.
+    :param seeds: inputs to begin with.
+    """
+
+    name: str
+    one_input: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+
+
+def load(name: str) -> Target:
+    """Import a target."""
+    module = importlib.import_module(f"fuzz.{name}")
+    return Target(name, module.one_input, module.SEEDS)
