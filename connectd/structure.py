@@ -264,6 +264,12 @@ def _is_optional(expected: Any) -> bool:
     return union and type(None) in typing.get_args(expected)
 
 
+def _is_one_or_several(expected: Any) -> bool:
+    """Whether it is a text or a list of texts."""
+    union = typing.get_origin(expected) in (types.UnionType, typing.Union)
+    return union and set(typing.get_args(expected)) == {str, tuple[str, ...]}
+
+
 def _is_choice(expected: Any) -> bool:
     return typing.get_origin(expected) is typing.Literal or (
         isinstance(expected, type) and issubclass(expected, enum.Enum)
@@ -304,6 +310,18 @@ def _converter(
         )
         return lambda value, expected: None if value == unset else converter.structure(value, inner)
 
+    def one_or_several(expected: Any) -> Callable[[Any, Any], Any]:
+        read_several = tuple_of(tuple[str, ...])
+
+        def read(value: Any, expected: Any) -> Any:
+            if isinstance(value, str) and not (items is _items_of_text and "," in value):
+                return value
+            if not isinstance(value, str | list | tuple):
+                raise _must_be("text in quotes, or a list of such in brackets", value)
+            return read_several(value, expected)
+
+        return read
+
     def choice(expected: Any) -> Callable[[Any, Any], Any]:
         literal = typing.get_origin(expected) is typing.Literal
         choices = typing.get_args(expected) if literal else tuple(expected)
@@ -318,6 +336,7 @@ def _converter(
 
     converter.register_structure_hook_factory(_is_tuple, tuple_of)
     converter.register_structure_hook_factory(_is_optional, optional)
+    converter.register_structure_hook_factory(_is_one_or_several, one_or_several)
     converter.register_structure_hook_factory(_is_choice, choice)
     for scalar, read in scalars.items():
         converter.register_structure_hook(scalar, read_as(read))

@@ -290,6 +290,41 @@ class FromTextTests(SynchronousTestCase):
             )
 
 
+@attrs.frozen(kw_only=True)
+class Choosy:
+    """Wants one text or several."""
+
+    colours: str | tuple[str, ...] = key("red", "The colours.")
+
+
+class OneOrSeveralTests(SynchronousTestCase):
+    """A key that is usually one text, and may be a list of texts."""
+
+    def test_values(self) -> None:
+        for value, expected in (
+            ("blue", "blue"),
+            ("blue,green", "blue,green"),
+            (["blue"], ("blue",)),
+            (["blue", "green"], ("blue", "green")),
+            ([], ()),
+        ):
+            self.assertEqual(structure(Choosy, {"colours": value}).colours, expected)
+        self.assertEqual(Choosy().colours, "red")
+
+    def test_texts(self) -> None:
+        for text, expected in (("blue", "blue"), ("blue, green", ("blue", "green")), ("", ""), ("blue,", ("blue",))):
+            self.assertEqual(from_text(Choosy, {"colours": text}).colours, expected)
+
+    def test_wrong(self) -> None:
+        for value, problem in (
+            (3, "colours: must be text in quotes, or a list of such in brackets, not the number 3"),
+            (["blue", 3], "colours: item 2: must be text in quotes, not the number 3"),
+        ):
+            with self.assertRaises(StructureError) as caught:
+                structure(Choosy, {"colours": value})
+            self.assertEqual(caught.exception.problems, [problem])
+
+
 class SuggestionTests(SynchronousTestCase):
     def test_nearest(self) -> None:
         self.assertEqual(did_you_mean("LEKTT", ["lekt", "chatr"]), '; did you mean "lekt"?')
