@@ -1,0 +1,1 @@
+"""Work away from the reactor, or beside it."""
