@@ -38,6 +38,14 @@ class IAvatar(Interface):
     protocols: Collection[str] | None = Attribute("The protocols that the account may use, None for all.")
 
 
+class IEvenWork(Interface):
+    """Credentials whose check is work of their own, so that its absence would tell that there is no such account
+    (COM-10). A checker that knows the account asks them to compare, and one that does not has nothing to ask."""
+
+    async def even_out() -> None:
+        """Do the work of one check, unless one was done."""
+
+
 @implementer(IAvatar)
 @attrs.frozen
 class Avatar:

@@ -102,6 +102,10 @@ class ISession(Interface):
     local: Any = Attribute("Where the peer's connection arrived: ``host`` and ``port``; None once it is over.")
     protocol: str = Attribute("The protocol's name.")
     since: float = Attribute("When it was accepted, seconds of Unix time.")
+    wanted: Mapping[str, Any] = Attribute(
+        "What its handler asked for with ``wants``, by name, as far as the peer sent it. The protocol's page says what "
+        "each is; it is gone when the session is over."
+    )
 
     def send(message: Any) -> None:
         """Send one of the protocol's messages, or bytes in the form of its forwarded stream.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
         def close(self, outcome: Outcome, reason: str) -> None: ...
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""What sessions have of what nobody asked for."""
+
+
 @implementer(ISession)
 class Session:
     """One accepted session; what a handler gets (:class:`connectd.interfaces.ISession`).
@@ -40,9 +45,10 @@ class Session:
     :param since: when it was accepted, Unix seconds.
     :param identity: who it is, by the protocol's own words.
     :param account: the account's name, or nothing.
+    :param wanted: what its handler asked for with ``wants``, by name.
     """
 
-    __slots__ = ("_wire", "account", "identity", "listener", "protocol", "since")
+    __slots__ = ("_wire", "account", "identity", "listener", "protocol", "since", "wanted")
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Session:
         since: float,
         identity: Mapping[str, Any],
         account: str = "",
+        wanted: Mapping[str, Any] = NOTHING,
     ) -> None:
         self._wire = wire
         self.protocol = protocol
@@ -59,6 +66,7 @@ class Session:
         self.since = since
         self.identity = identity
         self.account = account
+        self.wanted = wanted
 
     @property
     def id(self) -> int:

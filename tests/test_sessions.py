@@ -44,6 +44,17 @@ def make_session(identifier: int, protocol: str = "toy") -> Session:
     return Session(FakeWire(identifier), protocol, "toy on nothing", 12.5, {"name": "ann"}, "ann")
 
 
+class WantedTests(SynchronousTestCase):
+    def test_wanted(self) -> None:
+        """A handler finds what it asked for, and nobody can put anything there for all others."""
+        wire = FakeWire(7)
+        self.assertEqual(Session(wire, "toy", "toy on nothing", 1.0, {}, wanted={"ship": 5}).wanted, {"ship": 5})
+        wanted: Any = Session(wire, "toy", "toy on nothing", 1.0, {}).wanted
+        self.assertEqual(dict(wanted), {})
+        with self.assertRaises(TypeError):
+            wanted["ship"] = 5
+
+
 class SessionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.wire = FakeWire(7)

@@ -17,6 +17,7 @@ from connectd.credentials import (
     Avatar,
     CredentialsError,
     IAvatar,
+    IEvenWork,
     Realm,
     common_interfaces,
     make_checker,
@@ -56,10 +57,23 @@ class Objection:
 
     :param outcome: ``BANNED`` or ``REFUSED``.
     :param reason: for the peer and the operator, in one line.
+    :param ban: what a ban states as its reason, for a protocol that has words of its own around that.
     """
 
     outcome: Outcome
     reason: str
+    ban: str = ""
+
+
+class Objected(Refused):
+    """The proof is right, and the account may not be used.
+
+    :param objection: why.
+    """
+
+    def __init__(self, objection: Objection) -> None:
+        super().__init__(objection.reason, objection.outcome)
+        self.objection = objection
 
 
 class Authenticator:
@@ -98,8 +112,8 @@ class Authenticator:
         :param host: the peer's address (COM-5), ``""`` for a Unix socket. It has to be validated, as TCP's are.
         :param credentials: provides one of the portal's credential interfaces.
         :param account: whom the proof is for, as the peer named it; the credentials' ``username`` unless given.
-        :return: fails with :class:`WrongProof`, or with another :class:`~connectd.net.connection.Refused` where the
-            proof is right and the account may not be used, or where nobody can say.
+        :return: fails with :class:`WrongProof`, with :class:`Objected` where the proof is right and the account may
+            not be used, or with another :class:`~connectd.net.connection.Refused` where nobody can say.
         """
         return Deferred.fromCoroutine(self._login(host, credentials, account))
 
@@ -107,8 +121,13 @@ class Authenticator:
         if account is None:
             account = getattr(credentials, "username", "")
 
-        def verify() -> Deferred[Any]:
-            return self.portal.login(credentials, None, IAvatar)
+        async def verify() -> Any:
+            try:
+                return await self.portal.login(credentials, None, IAvatar)
+            except UnauthorizedLogin:
+                if IEvenWork.providedBy(credentials):
+                    await credentials.even_out()
+                raise
 
         try:
             # Whatever spelling of one name a peer tries, it fails for one account.
@@ -124,7 +143,7 @@ class Authenticator:
             log.error("{protocol}: a login was refused unseen: {reason}", protocol=self.protocol, reason=str(error))
             raise Refused(NO_ACCOUNTS) from error
         if objection is not None:
-            raise Refused(objection.reason, objection.outcome)
+            raise Objected(objection)
         return avatar
 
     def objection(self, account: str) -> Objection | None:
@@ -138,7 +157,7 @@ class Authenticator:
             return None
         reason = directory.match_account(account)
         if reason is not None:
-            return Objection(Outcome.BANNED, f"This account is banned: {reason}")
+            return Objection(Outcome.BANNED, f"This account is banned: {reason}", reason)
         if not self._own_accounts:
             return None
         found = directory.find_account(account)

@@ -31,7 +31,7 @@ from connectd.net.outgoing import OPENING
 from connectd.net.preface import ProxyPreface
 from connectd.net.sockets import bind
 from connectd.sansio import Ended, Established, Machine, Outcome, Random, Received
-from connectd.sessions import HOLD, Opening, Session, SessionRegistry
+from connectd.sessions import HOLD, NOTHING, Opening, Session, SessionRegistry
 from connectd.settings import ListenerSettings
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ class Listener(Driver, Service, abc.ABC):
     """
 
     protocol: ClassVar[str]
+    connection_class: ClassVar[type[Connection]] = Connection
+    """The adapter for its connections; a wing that has to look at each after its every turn brings its own."""
     credential_interfaces: ClassVar[CredentialInterfaces] = ()
     """The twisted.cred interfaces of the credentials that it gives to :meth:`login`; none: it has no accounts."""
 
@@ -162,6 +164,10 @@ class Listener(Driver, Service, abc.ABC):
         """The account that was accepted, or nothing."""
         return ""
 
+    def wanted(self, connection: Connection) -> Mapping[str, Any]:
+        """What the handler asked for with ``wants`` and the peer has sent, by name."""
+        return NOTHING
+
     # Accounts
 
     def _make_authenticator(self, settings: ListenerSettings) -> Authenticator | None:
@@ -194,7 +200,7 @@ class Listener(Driver, Service, abc.ABC):
         """
         directory, host = self.context.directory, connection.peer.host
         if directory is not None and host and (reason := directory.match_address(host)) is not None:
-            return Objection(Outcome.BANNED, f"This address is banned: {reason}")
+            return Objection(Outcome.BANNED, f"This address is banned: {reason}", reason)
         return None if self.authenticator is None else self.authenticator.objection(self.account(connection))
 
     # The way in
@@ -226,7 +232,7 @@ class Listener(Driver, Service, abc.ABC):
         except BaseException:
             self.context.admission.release(peer.host)
             raise
-        connection = Connection(next(self.context.identifiers), peer, machine, self, accepted_at)
+        connection = self.connection_class(next(self.context.identifiers), peer, machine, self, accepted_at)
         self.connections.add(connection)
         return connection
 
@@ -255,7 +261,13 @@ class Listener(Driver, Service, abc.ABC):
         """Register the session and open its handler."""
         now = self.clock.seconds()
         session = Session(
-            connection, self.protocol, self.title, now, self.identity(connection), self.account(connection)
+            connection,
+            self.protocol,
+            self.title,
+            now,
+            self.identity(connection),
+            self.account(connection),
+            self.wanted(connection),
         )
         connection.session = session
         self.session_count += 1

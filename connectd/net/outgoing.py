@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HIGH_WATER = 256 * 1024
 """Bytes that may wait for a peer before its own input is paused (COM-6)."""
 
-DECIDING, WRITING, HANDLING, OPENING = 1, 2, 4, 8
+DECIDING, WRITING, HANDLING, OPENING, STORING, TURNING = 1, 2, 4, 8, 16, 32
 """Why a peer's input is paused: several reasons may hold at once."""
 
 

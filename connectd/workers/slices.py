@@ -78,6 +78,7 @@ class Slices(Service):
     :param waiting: how many more may wait for theirs.
     :param budget: seconds of CPU time that one job may use, or None. Time that it waits does not count.
     :param slice_length: seconds of CPU time for each turn of the reactor.
+    :param freed: called when a job is over, however it ended, just before its Deferred fires.
     :param cpu: tells how much CPU time this thread has used, seconds.
     """
 
@@ -89,6 +90,7 @@ class Slices(Service):
         waiting: int = 64,
         budget: float | None = None,
         slice_length: float = SLICE,
+        freed: Callable[[], None] = lambda: None,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         self.in_work = in_work
@@ -96,10 +98,16 @@ class Slices(Service):
         self.budget = budget
         self._slice_length = slice_length
         self._clock = clock
+        self._freed = freed
         self._cpu = cpu
         self._working: deque[_Job[Any]] = deque()
         self._waiting: deque[_Job[Any]] = deque()
         self._turn: IDelayedCall | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more jobs would be taken now."""
+        return max(0, self.in_work + self.most_waiting - len(self._working) - len(self._waiting))
 
     @property
     def working(self) -> int:
@@ -121,7 +129,7 @@ class Slices(Service):
         """
         if not self.running:
             return _refuse(steps, CancelledError())
-        if len(self._working) >= self.in_work and len(self._waiting) >= self.most_waiting:
+        if not self.room:
             return _refuse(steps, TooManyWaiting(f"{len(self._waiting)} others wait already"))
 
         def cancelled(answer: Deferred[T]) -> None:
@@ -156,6 +164,7 @@ class Slices(Service):
             if job in jobs:
                 jobs.remove(job)
         self._fill()
+        self._freed()
 
     def _spend(self) -> None:
         """One turn: a slice for the job whose turn it is."""
@@ -181,8 +190,7 @@ class Slices(Service):
                 return
             steps.close()
             result = Failure(BudgetSpent(self.budget))
-        self._working.remove(job)
-        self._fill()
+        self._forget(job)
         job.answer.callback(result)
 
 

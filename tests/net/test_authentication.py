@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker
-from twisted.cred.credentials import Anonymous, IAnonymous, IUsernamePassword
+from twisted.cred.checkers import AllowAnonymousAccess, ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import Anonymous, IAnonymous, IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from connectd.admission import WRONG_PROOF, Admission, AdmissionLimits, ProofLedger
-from connectd.credentials import Avatar, CredentialsError, Password
+from connectd.credentials import Avatar, CredentialsError, IEvenWork, Password
 from connectd.directory.errors import DirectoryError
 from connectd.directory.names import lookup_key
 from connectd.events import Events
@@ -38,6 +38,23 @@ class Account:
 
     def allows(self, protocol: str) -> bool:
         return self.protocols is None or protocol in self.protocols
+
+
+@implementer(IUsernameHashedPassword, IEvenWork)
+class WorkingProof:
+    """A proof that is compared with work."""
+
+    def __init__(self, username: bytes, password: bytes) -> None:
+        self.username = username
+        self.work = 0
+        self._password = password
+
+    def checkPassword(self, password: bytes) -> bool:
+        self.work += 1
+        return password == self._password
+
+    async def even_out(self) -> None:
+        self.work += not self.work
 
 
 class FakeDirectory:
@@ -158,6 +175,31 @@ class LoginTests(AuthenticatorCase):
         self.directory.banned_accounts["ann"] = "spam"
         self.directory.pending.callback(None)
         self.assertEqual(self.refused(banned)[1], Outcome.BANNED)
+
+    def test_even_work(self) -> None:
+        """COM-10: where the work is the credentials' own, it is done for unknown accounts, too, whoever checks."""
+        checker = InMemoryUsernamePasswordDatabaseDontUse()
+        checker.users = {b"ann": b"right"}
+        self.context.checkers = [checker]
+        authenticator = make_authenticator(self.context, "toy", (IUsernameHashedPassword,), ())
+        for username, password, work in ((b"ann", b"right", 1), (b"ann", b"wrong", 1), (b"bob", b"right", 1)):
+            proof = WorkingProof(username, password)
+            login = authenticator.login("192.0.2.1", proof)
+            if username == b"ann" and password == b"right":
+                self.assertEqual(self.successResultOf(login).account, "ann")
+            else:
+                self.failureResultOf(login, WrongProof)
+            self.assertEqual(proof.work, work, (username, password))
+
+    def test_no_work_for_who_is_shut_out(self) -> None:
+        """COM-11: a proof that is not looked at costs no work."""
+        authenticator = make_authenticator(self.context, "toy", (IUsernamePassword,), ())
+        for number in range(20):
+            proof = Password(b"bob%d" % number, b"guess")
+            self.failureResultOf(authenticator.login("192.0.2.7", proof), WrongProof)
+        working = WorkingProof(b"ann", b"right")
+        self.failureResultOf(authenticator.login("192.0.2.7", working), WrongProof)
+        self.assertEqual(working.work, 0)
 
     def test_removed_at_the_last_moment(self) -> None:
         authenticator = make_authenticator(self.context, "toy", (IUsernamePassword,), ())
@@ -356,11 +398,12 @@ class ListenerTests(BenchCase):
         listener = bench.listener
         self.assertEqual([listener.objection(inside), listener.objection(outside)], [None, None])
         directory.banned_accounts["ann"] = "spam"
-        self.assertEqual(listener.objection(inside), Objection(Outcome.BANNED, "This account is banned: spam"))
+        self.assertEqual(listener.objection(inside), Objection(Outcome.BANNED, "This account is banned: spam", "spam"))
         self.assertIsNone(listener.objection(outside))
         directory.banned_addresses["192.0.2.1"] = "flood"
         for connection in (inside, outside):
-            self.assertEqual(listener.objection(connection), Objection(Outcome.BANNED, "This address is banned: flood"))
+            expected = Objection(Outcome.BANNED, "This address is banned: flood", "flood")
+            self.assertEqual(listener.objection(connection), expected)
         directory.broken = True
         self.assertRaises(DirectoryError, listener.objection, inside)
 

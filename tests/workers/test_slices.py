@@ -114,6 +114,18 @@ class SlicesTests(SlicesCase):
             self.turn()
         self.assertEqual([self.successResultOf(done) for done in taken], ["0", "1", "2", "3", "4"])
 
+    def test_room(self) -> None:
+        """Who is about to ask can know whether there is room, and is told when there is again."""
+        rooms: list[int] = []
+        slices = self.slices(in_work=1, waiting=1, freed=lambda: rooms.append(slices.room))
+        first, second = (slices.run(self.thread.work(name, 1)) for name in "ab")
+        self.assertEqual((slices.room, rooms), (0, []))
+        second.addErrback(lambda failure: None).cancel()
+        self.assertEqual(rooms, [1])
+        first.addCallback(rooms.append)
+        self.turn(), self.turn()
+        self.assertEqual(rooms, [1, 2, "a"])
+
     def test_nobody_may_wait(self) -> None:
         slices = self.slices(in_work=1, waiting=0)
         done = slices.run(self.thread.work("a", 1))
