@@ -13,3 +13,6 @@ connectd = ServiceMaker(
 
 lekt = ProtocolLine("lekt", "connectd.protocols.lekt.plugin")
 lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery and presence).")
+
+starbound = ProtocolLine("starbound", "connectd.protocols.starbound.plugin")
+starbound_command = ListenerCommand("starbound", "Starbound: players join a server, in every generation of the game.")

@@ -1,0 +1,30 @@
+"""What peers hold together before they have logged in (SB-8)."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from connectd.protocols.starbound.login_memory import LoginMemory
+
+
+class LoginMemoryTests(SynchronousTestCase):
+    @given(st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(0, 1000))), max_size=60))
+    def test_total(self, notes: list[tuple[int, int | None]]) -> None:
+        """SB-8: the sum is that of what each holds now, and the newest is the last to have come of who holds some."""
+        memory: LoginMemory[int] = LoginMemory()
+        held: dict[int, int] = {}
+        for peer, size in notes:
+            if size is None:
+                memory.forget(peer)
+                held.pop(peer, None)
+            else:
+                memory.note(peer, size)
+                held[peer] = size
+            self.assertEqual((memory.total, len(memory)), (sum(held.values()), len(held)))
+            holding = [peer for peer, size in held.items() if size]
+            if holding:
+                self.assertEqual(memory.newest(), holding[-1])
+            else:
+                self.assertRaises(LookupError, memory.newest)
