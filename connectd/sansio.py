@@ -9,6 +9,7 @@ The life of a machine, seen from whoever drives it::
     events = machine.receive_data(data, now)      # never raises for what the peer sent
     ... a Decision among them is answered with one verb, such as machine.accept(now)
     transport.write(machine.data_to_send())       # after each call
+    ... machine.turn(now) in a later turn of the reactor, where machine.wants_turn
     ... machine.handle_deadline(now) once machine.deadline() has passed
     ... until Ended: flush, then close
 """
@@ -160,7 +161,7 @@ class Machine(abc.ABC):
     :param handshake_timeout: seconds from then to the accepted session (COM-1).
     """
 
-    __slots__ = ("_consumed", "_deadline", "_decision", "_input", "_output", "ended", "established")
+    __slots__ = ("_consumed", "_deadline", "_decision", "_input", "_output", "ended", "established", "wants_turn")
 
     held_limit: ClassVar[int] = 65_536
     """Bytes of input that are held while a Decision is open before the peer's input is paused (COM-2)."""
@@ -173,6 +174,11 @@ class Machine(abc.ABC):
         self._deadline: float | None = now + handshake_timeout
         self.established = False
         self.ended = False
+        self.wants_turn = False
+        """Whether there is input left for another turn of the reactor: pause the peer, and call :meth:`turn` then.
+
+        A subclass sets it in ``_step`` where little input has become much work.
+        """
 
     # What drives the machine
 
@@ -201,6 +207,12 @@ class Machine(abc.ABC):
             return [self._finish(Outcome.LEFT, "the peer closed the connection")]
         reason = "the peer closed in the middle of a message" if clean else "the connection was lost"
         return [self._finish(Outcome.LOST, reason)]
+
+    def turn(self, now: float) -> list[Event]:
+        """Go on with input that was left, see :attr:`wants_turn`. Does nothing where there is none."""
+        if not self.wants_turn or self.ended:
+            return []
+        return self._advance(now)
 
     def data_to_send(self) -> bytes:
         """What is to be written now; each byte is given once."""
@@ -257,6 +269,11 @@ class Machine(abc.ABC):
         return self._decision
 
     @property
+    def held(self) -> int:
+        """Bytes of memory that what the peer has sent takes up here (COM-2)."""
+        return len(self._input)
+
+    @property
     def wants_data(self) -> bool:
         """False while more input would only be held: pause the peer until the Decision is made."""
         return self._decision is None or len(self._input) < self.held_limit
@@ -287,8 +304,9 @@ class Machine(abc.ABC):
     def _advance(self, now: float) -> list[Event]:
         """Parse what is there until more input, a verb or the end is needed."""
         events: list[Event] = []
+        self.wants_turn = False
         try:
-            while self._decision is None and not self.ended:
+            while self._decision is None and not self.ended and not self.wants_turn:
                 step = self._step(now)
                 if step is None:
                     break
@@ -326,6 +344,7 @@ class Machine(abc.ABC):
     def _finish(self, outcome: Outcome, reason: str, offset: int | None = None) -> Ended:
         """End without another byte."""
         self.ended = True
+        self.wants_turn = False
         self._decision = None
         self._deadline = None
         self._input = bytearray()

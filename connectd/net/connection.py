@@ -15,13 +15,13 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IProtocol, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, INegotiated, IProtocol, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from connectd.net.deadlines import Deadlines, Entry
-from connectd.net.outgoing import DECIDING, WRITING, Outgoing
+from connectd.net.outgoing import DECIDING, HANDLING, TURNING, WRITING, Outgoing
 from connectd.sansio import Ended, Event, Machine, Outcome
 from connectd.settings import Network
 
@@ -128,6 +128,7 @@ class Connection(Outgoing):
         "_peer_finished",
         "_pending",
         "_queue",
+        "_turn",
         "_works",
         "ended",
         "id",
@@ -152,6 +153,7 @@ class Connection(Outgoing):
         self._peer_finished = False
         self._pending: Deferred[Any] | None = None
         self._queue: deque[Event] | None = None
+        self._turn: IDelayedCall | None = None
         self._works: set[Deferred[Any]] | None = None
 
     @property
@@ -399,6 +401,9 @@ class Connection(Outgoing):
         if machine.ended:
             self._finish(lingering=bool(data) and not self._peer_finished)
             return
+        if machine.wants_turn and not self._paused & TURNING:
+            self.pause(TURNING)
+            self._schedule_turn()
         if not machine.wants_data:
             self.pause(DECIDING)
         elif self._paused:
@@ -406,6 +411,26 @@ class Connection(Outgoing):
         when = machine.deadline()
         if when is not None:
             self._watch(when)
+
+    def resume(self, why: int = HANDLING) -> None:
+        super().resume(why)
+        if self._paused == TURNING:
+            self._schedule_turn()
+
+    def _schedule_turn(self) -> None:
+        if self._turn is None:
+            self._turn = self.driver.clock.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Let the machine go on with what it left, unless there is another reason to wait: then :meth:`resume` asks
+        again."""
+        self._turn = None
+        if self._paused != TURNING:
+            return
+        self._paused = 0
+        self.call(self.machine.turn)
+        if not self._paused and self.transport is not None and not self._closing:
+            self.transport.resumeProducing()
 
     def _watch(self, when: float) -> None:
         if self._entry is not None:
@@ -439,6 +464,9 @@ class Connection(Outgoing):
 
     def _release(self) -> None:
         """Let go of whoever waits for this connection."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.cancel()

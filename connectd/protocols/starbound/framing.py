@@ -1,0 +1,381 @@
+"""What both sides have in common: frames out of a stream of bytes, and the compression around them.
+
+Until acceptance a frame is parsed as its bytes arrive, and never kept whole: a ClientConnect has megabytes. After it,
+frames are handed on by the dozen.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Final
+
+import attrs
+
+from connectd.protocols.starbound.encoding import Malformed, encode_signed_vlq
+from connectd.protocols.starbound.fields import PIECE, Source
+from connectd.protocols.starbound.frames import INFLATING, Frame, Inflater, inflate, read_header
+from connectd.protocols.starbound.generations import Generation
+from connectd.protocols.starbound.packets import Packet, PacketReader
+from connectd.protocols.starbound.texts import UNEXPECTED_PACKET
+from connectd.protocols.starbound.zstd_stream import ENCODING, Decoder, Encoder
+from connectd.sansio import Event, LocalProtocolError, Machine, Outcome, Received, RemoteProtocolError
+
+HANDSHAKE_LIMIT: Final = 4096
+"""Bytes of any packet before acceptance but ClientConnect, decompressed (SB-8)."""
+COMPRESSION_MARGIN: Final = 128
+"""Bytes by which zlib may lengthen what it cannot shorten, besides a thousandth."""
+
+FRAMES_PER_TURN: Final = 2048
+ZSTD_FRAMES_PER_TURN: Final = 128
+ELEMENTS_PER_TURN: Final = 4096
+BYTES_PER_TURN: Final = 1 << 20
+"""How much of what a peer has sent becomes events in one turn of the reactor; the rest waits for the next. A few
+bytes can inflate to millions of packets."""
+
+
+@attrs.define(eq=False)
+class _Body:
+    """A frame that is read as its bytes arrive."""
+
+    number: int
+    compressed: bool
+    size: int
+    """Bytes of its payload on the wire."""
+    missing: int
+    """How many of them have not come yet."""
+    start: int
+    """Where its payload begins in all that the peer sent, or where what it is compressed into does."""
+    reader: PacketReader | None
+    """Reads its packets; None: it is for the handler."""
+    inflater: Inflater | None
+    packet: Packet | None = None
+    wire: list[bytes] = attrs.field(factory=list)
+    pieces: list[bytes] = attrs.field(factory=list)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes up."""
+        held = sum(map(len, self.wire)) + sum(map(len, self.pieces))
+        if self.reader is not None:
+            held += len(self.reader.source.buffer) + self.reader.source.kept
+        return held if self.inflater is None else held + INFLATING + PIECE
+
+
+class FrameMachine(Machine):
+    """One side of one connection.
+
+    :param frame_limit: bytes of the largest frame of an accepted session, compressed or not (SB-22).
+    """
+
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_encoder",
+        "_frame_limit",
+        "_plain",
+        "_sealed",
+        "_wanted",
+        "_work",
+        "generation",
+    )
+
+    held_limit = PIECE
+
+    def __init__(self, *, now: float, handshake_timeout: float, frame_limit: int) -> None:
+        super().__init__(now=now, handshake_timeout=handshake_timeout)
+        self.generation: Generation | None = None
+        self._frame_limit = frame_limit
+        self._body: _Body | None = None
+        self._decoder: Decoder | None = None
+        self._encoder: Encoder | None = None
+        self._plain = bytearray()
+        self._sealed = b""
+        self._wanted = 0
+        self._work = 0.0
+
+    @property
+    def held(self) -> int:
+        """Bytes that this peer takes up: input, what is parsed of it, the state of zlib and zstd (SB-8)."""
+        held = len(self._input) + len(self._plain)
+        if self._body is not None:
+            held += self._body.held
+        if self._decoder is not None:
+            held += self._decoder.held + ENCODING
+        return held
+
+    # What a subclass gives
+
+    @abc.abstractmethod
+    def _expected(self, number: int) -> tuple[type[Packet], int]:
+        """Which packet a frame before acceptance has. The generation is known afterwards.
+
+        :param number: the frame's id.
+        :return: the class, and the bytes that it may have.
+        :raises Malformed: where it is out of order.
+        """
+
+    @abc.abstractmethod
+    def _packet(self, packet: Any, size: int, compressed: bool, now: float) -> list[Event]:
+        """A packet before acceptance came whole.
+
+        :param size: bytes of its frame's payload on the wire.
+        :raises Malformed: where it says what it must not.
+        """
+
+    @abc.abstractmethod
+    def _last(self, frame: Frame) -> list[Event]:
+        """Whether a frame after acceptance ends the session."""
+
+    def _source(self, kind: type[Packet], most: int) -> Source:
+        """Where a packet's bytes come in."""
+        return Source(most)
+
+    def _handed_out(self) -> list[Event]:
+        """What a packet that is not whole yet has for us."""
+        return []
+
+    # What goes out
+
+    def send(self, message: Frame | bytes, now: float) -> None:
+        """Send a frame, or bytes that are frames already.
+
+        :raises LocalProtocolError: before acceptance.
+        """
+        if not self.established or self.ended:
+            raise LocalProtocolError("send: there is no accepted session")
+        self._output.append(message if isinstance(message, bytes) else message.encode())
+
+    def data_to_send(self) -> bytes:
+        data = super().data_to_send()
+        if self._encoder is None:
+            return data
+        if data:
+            data = self._encoder.encode(data)
+        if self._sealed:
+            data, self._sealed = self._sealed + data, b""
+        return data
+
+    def _compress(self) -> None:
+        """From here on both directions are zstd (SB-21). What was said before stays as it is."""
+        self._sealed = super().data_to_send()
+        self._encoder = Encoder()
+        self._decoder = Decoder()
+
+    # What comes in
+
+    def _advance(self, now: float) -> list[Event]:
+        self._work = 0.0
+        events = super()._advance(now)
+        if self._decision is not None and (self._input or self._plain) and self._is_more():
+            # Each side says one thing and waits for the other: nothing may come in between (SB-1).
+            if events:
+                events.pop()
+            self._decision = None
+            events += self._end(
+                Outcome.MALFORMED, "a packet before its time", told=UNEXPECTED_PACKET, offset=self._consumed
+            )
+        return events
+
+    def _is_more(self) -> bool:
+        """Whether the peer has said something after what we have yet to answer. The end of a zstd frame is nothing."""
+        decoder = self._decoder
+        try:
+            while decoder is not None and not self._plain and self._decode(decoder):
+                if self._work >= 1:
+                    return True
+        except Malformed:
+            return True
+        return bool(self._plain or (decoder is None and self._input))
+
+    def _step(self, now: float) -> list[Event] | None:
+        try:
+            decoder = self._decoder
+            if decoder is None:
+                return self._read(self._input, now)
+            events = self._read(self._plain, now) if self._plain or self._body is not None else None
+            if events is None and self._decode(decoder):
+                events = []
+        except Malformed as error:
+            raise RemoteProtocolError(error.reason, self._offset(error.offset)) from None
+        if self._work >= 1 and not self.ended:
+            self.wants_turn = True
+        return events
+
+    def _offset(self, offset: int) -> int:
+        """Where in all that the peer sent something lies. For what is compressed, that is where the stream began."""
+        body, decoded = self._body, self._decoder is not None
+        if body is None:
+            return self._consumed + (0 if decoded else offset)
+        return body.start + (0 if decoded or body.compressed else offset)
+
+    def _decode(self, decoder: Decoder) -> bool:
+        """Decompress another piece, if there is one."""
+        before, frames = len(self._input), decoder.frames
+        if not before and decoder.wants_input:
+            return False
+        piece = decoder.decode(self._input, PIECE)
+        used = before - len(self._input)
+        self._consumed += used
+        self._plain += piece
+        self._work += len(piece) / BYTES_PER_TURN + (decoder.frames - frames) / ZSTD_FRAMES_PER_TURN
+        return bool(piece or used)
+
+    def _take(self, stream: bytearray, count: int) -> bytes:
+        """The next bytes, at most so many."""
+        data = bytes(stream[:count])
+        del stream[:count]
+        if stream is self._input:
+            self._consumed += len(data)
+        return data
+
+    def _read(self, stream: bytearray, now: float) -> list[Event] | None:
+        """Read from what came, decompressed where it was: as many frames as are whole, or a piece of one."""
+        if self._body is None:
+            if self.established:
+                events = self._frames(stream)
+                if events is not None or self._body is None:
+                    return events
+            elif not self._begin(stream):
+                return None
+        assert self._body is not None
+        return self._more(self._body, stream, now)
+
+    # A frame as its bytes arrive
+
+    def _begin(self, stream: bytearray) -> bool:
+        """Read the header of a frame before acceptance."""
+        if not stream:
+            return False
+        kind, most = self._expected(stream[0])
+        assert self.generation is not None
+        found = read_header(stream)
+        if found is None:
+            return False
+        number, length, start = found
+        size = abs(length)
+        if size > (most if length >= 0 else most + most // 1000 + COMPRESSION_MARGIN):
+            raise Malformed(f"a {kind.__name__} of {size} bytes, at most {most} are allowed", 1)
+        self._take(stream, start)
+        source = self._source(kind, size if length >= 0 else most)
+        reader = PacketReader(kind, self.generation.layouts[kind], source)
+        self._body = _Body(
+            number, length < 0, size, size, self._consumed, reader, Inflater(most) if length < 0 else None
+        )
+        return True
+
+    def _more(self, body: _Body, stream: bytearray, now: float) -> list[Event] | None:
+        """Take the next piece of the frame."""
+        inflater = body.inflater
+        data = b""
+        if inflater is None or inflater.wants_input:
+            data = self._take(stream, min(PIECE, body.missing))
+            if not data and body.missing:
+                return None
+            body.missing -= len(data)
+            if body.reader is None:
+                body.wire.append(data)
+        complete = not body.missing
+        if inflater is not None:
+            data = inflater.inflate(data, PIECE)
+            self._work += len(data) / BYTES_PER_TURN
+            complete = complete and inflater.wants_input
+            if complete:
+                inflater.finish()
+        if body.reader is None:
+            body.pieces.append(data)
+            return self._inflated(body) if complete else []
+        source = body.reader.source
+        before = source.elements
+        if body.packet is None:
+            body.packet = body.reader.feed(data, complete=complete)
+        else:
+            source.buffer += data
+        self._work += (source.elements - before) / ELEMENTS_PER_TURN
+        events = self._handed_out()
+        if body.packet is not None and source.buffer:
+            raise Malformed(f"bytes follow the {type(body.packet).__name__} in its frame", source.position)
+        if complete:
+            events += self._packet(body.packet, body.size, body.compressed, now)
+            self._body = None
+        return events
+
+    def _inflated(self, body: _Body) -> list[Event]:
+        """A compressed frame for the handler is whole."""
+        self._body = None
+        wire = bytes((body.number,)) + encode_signed_vlq(-body.size) + b"".join(body.wire)
+        frame = Frame(body.number, b"".join(body.pieces), True, wire)
+        events: list[Event] = [Received(frame)]
+        return events if frame.id != self._last_number else events + self._last(frame)
+
+    # Frames after acceptance
+
+    @property
+    def _last_number(self) -> int:
+        """The id of the frames that may end the session, or -1."""
+        return -1
+
+    def _frames(self, stream: bytearray) -> list[Event] | None:
+        """As many frames as are whole, up to a turn's worth.
+
+        Of one that is not, either :attr:`_wanted` tells how much has to be there, or it has become :attr:`_body`.
+        """
+        if len(stream) < self._wanted:
+            return None
+        data = bytes(stream)
+        events: list[Event] = []
+        place = self._wanted = 0
+        last = self._last_number
+        try:
+            while len(events) < FRAMES_PER_TURN:
+                found = read_header(data, place)
+                if found is None:
+                    break
+                number, length, start = found
+                if length >= 0:
+                    end = start + length
+                    if end > len(data):
+                        self._check(length, place)
+                        self._wanted = end - place
+                        break
+                    frame = Frame(number, data[start:end])
+                else:
+                    end = start - length
+                    payload = inflate(data[start:end], PIECE) if end <= len(data) else None
+                    if payload is None:
+                        self._check(-length, place)
+                        self._take(stream, start)
+                        place = 0
+                        inflater = Inflater(self._frame_limit)
+                        self._body = _Body(number, True, -length, -length, self._consumed, None, inflater)
+                        break
+                    frame = Frame(number, payload, True, data[place:end])
+                    self._work += len(payload) / BYTES_PER_TURN
+                events.append(Received(frame))
+                place = end
+                if number == last:
+                    events += self._last(frame)
+                    break
+        except Malformed:
+            if not events:
+                raise
+        self._take(stream, place)
+        self._work += len(events) / FRAMES_PER_TURN
+        return events or None
+
+    def _check(self, size: int, place: int) -> None:
+        """
+        :raises Malformed: for a frame that is too large (SB-22).
+        """
+        if size > self._frame_limit:
+            raise Malformed(f"a frame of {size} bytes, at most {self._frame_limit} are allowed", place + 1)
+
+    # The end
+
+    def _unfinished(self) -> bool:
+        return bool(self._input or self._plain or self._body is not None)
+
+    def _finish(self, outcome: Outcome, reason: str, offset: int | None = None) -> Any:
+        self._body = None
+        self._decoder = None
+        self._plain = bytearray()
+        return super()._finish(outcome, reason, offset)
