@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 
@@ -27,26 +27,13 @@ from connectd.protocols.starbound.packets import (
     ProtocolVersion,
     ServerDisconnect,
 )
+from connectd.protocols.starbound.settings import AUTO, StarboundClientSettings
 from connectd.protocols.starbound.variant import NOTHING
-from connectd.sansio import Established, Event, LocalProtocolError, Outcome, Random, RemoteProtocolError, default_random
+from connectd.sansio import Established, Event, Outcome, Random, RemoteProtocolError, default_random
 from connectd.wire import one_line
-
-AUTO: Final = "auto"
-"""The generation of a client that waits whether the server speaks first."""
 
 LONGEST_SALT: Final = 1024
 """Bytes of a salt that are believed (SB-20)."""
-
-
-class Settings(Protocol):
-    """What a client machine reads of its settings."""
-
-    handshake_timeout: float
-    generation: str
-    version: int
-    generation_wait: float
-    max_rounds: int
-    frame_limit: int
 
 
 class State(enum.Enum):
@@ -102,7 +89,7 @@ class ClientMachine(FrameMachine):
     )
 
     def __init__(
-        self, settings: Settings, player: ClientConnect, *, now: float, random: Random = default_random
+        self, settings: StarboundClientSettings, player: ClientConnect, *, now: float, random: Random = default_random
     ) -> None:
         super().__init__(now=now, handshake_timeout=settings.handshake_timeout, frame_limit=settings.frame_limit)
         self._settings = settings
@@ -153,7 +140,8 @@ class ClientMachine(FrameMachine):
         """Leave, with a goodbye where the generation has one."""
         if self.ended:
             return []
-        if self.established and self.generation is not None and not self.generation.server_first:
+        polite = self.generation is not None and not self.generation.server_first and self._boundary.reached
+        if self.established and polite:
             self._say(ClientDisconnectRequest())
         return [self._finish(Outcome.LEFT if self.established else Outcome.ABORTED, "we left")]
 
@@ -241,7 +229,7 @@ class ClientMachine(FrameMachine):
                 raise self._refused(
                     f"the server asks for {packet.rounds} rounds, more than max_rounds ({self._settings.max_rounds})"
                 )
-        if len(packet.salt) > LONGEST_SALT:
+        elif len(packet.salt) > LONGEST_SALT:
             raise self._refused(f"the server sends a salt of {len(packet.salt)} bytes, more than {LONGEST_SALT}")
         self._state = State.VERDICT
         return detail, [ChallengeReceived(generation.name, self._player.account, packet.salt, packet.rounds)]
@@ -279,7 +267,10 @@ class ClientMachine(FrameMachine):
 
     def _last(self, frame: Frame) -> list[Event]:
         assert self.generation is not None
-        reason = one_line(self.generation.decode(ServerDisconnect, frame.payload)[0].reason)
+        try:
+            reason = one_line(self.generation.decode(ServerDisconnect, frame.payload)[0].reason)
+        except Malformed:
+            reason = "no reason that could be read"
         return [self._finish(Outcome.LEFT, f"the server ends the session: {reason}")]
 
     # Time and the end
@@ -297,11 +288,6 @@ class ClientMachine(FrameMachine):
                 # The server waits for us. A retail server understands what OpenStarbound says.
                 return [self._request(OPENSB)]
         return self._end(Outcome.TIMEOUT, f"the server said nothing in time ({self._state.value})")
-
-    def send(self, message: Frame | bytes, now: float) -> None:
-        if self._state is not State.SESSION:
-            raise LocalProtocolError("send: there is no accepted session")
-        super().send(message, now)
 
 
 _MEANINGS: Final[dict[type[Packet], Any]] = {

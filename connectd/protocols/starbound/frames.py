@@ -124,3 +124,34 @@ def inflate(stream: bytes, most: int) -> bytes | None:
         return None
     inflater.finish()
     return payload
+
+
+class Boundary:
+    """Tells whether what was sent so far ends with a whole frame, without keeping it."""
+
+    __slots__ = ("_header", "_left")
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._left = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not self._left and not self._header
+
+    def pass_over(self, data: bytes) -> None:
+        """Take the next bytes of the stream.
+
+        :raises Malformed: where they have a length that is none; the stream is lost then.
+        """
+        if self._header:
+            data, self._header = self._header + data, b""
+        place, size = self._left, len(data)
+        while place < size:
+            found = read_header(data, place)
+            if found is None:
+                self._header, self._left = data[place:], 0
+                return
+            place = found[2] + abs(found[1])
+        self._left = place - size

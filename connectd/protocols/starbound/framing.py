@@ -13,10 +13,9 @@ import attrs
 
 from connectd.protocols.starbound.encoding import Malformed, encode_signed_vlq
 from connectd.protocols.starbound.fields import PIECE, Source
-from connectd.protocols.starbound.frames import INFLATING, Frame, Inflater, inflate, read_header
+from connectd.protocols.starbound.frames import INFLATING, Boundary, Frame, Inflater, inflate, read_header
 from connectd.protocols.starbound.generations import Generation
 from connectd.protocols.starbound.packets import Packet, PacketReader
-from connectd.protocols.starbound.texts import UNEXPECTED_PACKET
 from connectd.protocols.starbound.zstd_stream import ENCODING, Decoder, Encoder
 from connectd.sansio import Event, LocalProtocolError, Machine, Outcome, Received, RemoteProtocolError
 
@@ -25,7 +24,7 @@ HANDSHAKE_LIMIT: Final = 4096
 COMPRESSION_MARGIN: Final = 128
 """Bytes by which zlib may lengthen what it cannot shorten, besides a thousandth."""
 
-FRAMES_PER_TURN: Final = 2048
+FRAMES_PER_TURN: Final = 1024
 ZSTD_FRAMES_PER_TURN: Final = 128
 ELEMENTS_PER_TURN: Final = 4096
 BYTES_PER_TURN: Final = 1 << 20
@@ -69,6 +68,7 @@ class FrameMachine(Machine):
 
     __slots__ = (
         "_body",
+        "_boundary",
         "_decoder",
         "_encoder",
         "_frame_limit",
@@ -86,6 +86,7 @@ class FrameMachine(Machine):
         self.generation: Generation | None = None
         self._frame_limit = frame_limit
         self._body: _Body | None = None
+        self._boundary = Boundary()
         self._decoder: Decoder | None = None
         self._encoder: Encoder | None = None
         self._plain = bytearray()
@@ -139,11 +140,17 @@ class FrameMachine(Machine):
     def send(self, message: Frame | bytes, now: float) -> None:
         """Send a frame, or bytes that are frames already.
 
-        :raises LocalProtocolError: before acceptance.
+        :param message: bytes may end, and the next ones begin, anywhere in a frame.
+        :raises LocalProtocolError: before acceptance, and for what cannot be frames.
         """
         if not self.established or self.ended:
             raise LocalProtocolError("send: there is no accepted session")
-        self._output.append(message if isinstance(message, bytes) else message.encode())
+        data = message if isinstance(message, bytes) else message.encode()
+        try:
+            self._boundary.pass_over(data)
+        except Malformed as error:
+            raise LocalProtocolError(f"send: these bytes are no frames ({error.reason})") from None
+        self._output.append(data)
 
     def data_to_send(self) -> bytes:
         data = super().data_to_send()
@@ -165,27 +172,7 @@ class FrameMachine(Machine):
 
     def _advance(self, now: float) -> list[Event]:
         self._work = 0.0
-        events = super()._advance(now)
-        if self._decision is not None and (self._input or self._plain) and self._is_more():
-            # Each side says one thing and waits for the other: nothing may come in between (SB-1).
-            if events:
-                events.pop()
-            self._decision = None
-            events += self._end(
-                Outcome.MALFORMED, "a packet before its time", told=UNEXPECTED_PACKET, offset=self._consumed
-            )
-        return events
-
-    def _is_more(self) -> bool:
-        """Whether the peer has said something after what we have yet to answer. The end of a zstd frame is nothing."""
-        decoder = self._decoder
-        try:
-            while decoder is not None and not self._plain and self._decode(decoder):
-                if self._work >= 1:
-                    return True
-        except Malformed:
-            return True
-        return bool(self._plain or (decoder is None and self._input))
+        return super()._advance(now)
 
     def _step(self, now: float) -> list[Event] | None:
         try:
@@ -326,7 +313,7 @@ class FrameMachine(Machine):
         place = self._wanted = 0
         last = self._last_number
         try:
-            while len(events) < FRAMES_PER_TURN:
+            while len(events) < FRAMES_PER_TURN and self._work < 1:
                 found = read_header(data, place)
                 if found is None:
                     break

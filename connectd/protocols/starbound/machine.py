@@ -1,6 +1,6 @@
 """Starbound's two sides, and what they say: everything that a driver of theirs needs."""
 
-from connectd.protocols.starbound.client_machine import AUTO, ClientMachine
+from connectd.protocols.starbound.client_machine import ClientMachine
 from connectd.protocols.starbound.events import (
     ChallengeReceived,
     ConnectRequested,
@@ -14,7 +14,6 @@ from connectd.protocols.starbound.packets import ClientConnect
 from connectd.protocols.starbound.server_machine import ServerMachine
 
 __all__ = [
-    "AUTO",
     "ChallengeReceived",
     "ClientConnect",
     "ClientMachine",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import enum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from connectd.protocols.starbound.encoding import Malformed
 from connectd.protocols.starbound.events import ConnectRequested, ResponseReceived, ShipworldReceived
@@ -27,7 +27,8 @@ from connectd.protocols.starbound.packets import (
     ProtocolVersion,
     ServerDisconnect,
 )
-from connectd.protocols.starbound.texts import CONNECT_TIMEOUT, LONGEST
+from connectd.protocols.starbound.settings import StarboundSettings
+from connectd.protocols.starbound.texts import CONNECT_TIMEOUT, LONGEST, UNEXPECTED_PACKET
 from connectd.protocols.starbound.variant import EncodedVariant
 from connectd.sansio import Established, Event, LocalProtocolError, Outcome, Random, RemoteProtocolError, default_random
 from connectd.wire import text_field
@@ -39,22 +40,6 @@ LEGACY_SALT_SIZE: Final = 24
 """Random bytes whose base64 is the 32 characters of a salt."""
 SALT_SIZE: Final = 16
 """Random bytes of a salt where the client speaks first (SB-20)."""
-
-
-class Settings(Protocol):
-    """What a server machine reads of its listener's settings."""
-
-    handshake_timeout: float
-    version: int
-    generation_wait: float
-    rounds: int
-    client_connect_limit: int
-    frame_limit: int
-    compression: str
-
-    @property
-    def generations(self) -> tuple[str, ...]:
-        """The names of those that are served."""
 
 
 class State(enum.Enum):
@@ -108,7 +93,7 @@ class ServerMachine(FrameMachine):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: StarboundSettings,
         *,
         now: float,
         random: Random = default_random,
@@ -200,6 +185,29 @@ class ServerMachine(FrameMachine):
         self._say(self._challenge)
 
     # What the client sends
+
+    def _advance(self, now: float) -> list[Event]:
+        events = super()._advance(now)
+        if self._decision is not None and (self._input or self._plain) and self._is_more():
+            # Each side says one thing and waits for the other: nothing may come in between (SB-1).
+            if events:
+                events.pop()
+            events += self._end(
+                Outcome.MALFORMED, "a packet before its time", told=UNEXPECTED_PACKET, offset=self._consumed
+            )
+        return events
+
+    def _is_more(self) -> bool:
+        """Whether the client has said more than we have answered. The end of a zstd frame says nothing."""
+        decoder = self._decoder
+        if decoder is None:
+            return True
+        try:
+            while not self._plain and self._work < 1 and self._decode(decoder):
+                pass
+        except Malformed:
+            return True
+        return bool(self._plain) or self._work >= 1
 
     @property
     def _speaks_first(self) -> bool:
@@ -312,7 +320,8 @@ class ServerMachine(FrameMachine):
         if self._state is State.REQUEST:
             return b""
         if self._state is State.SESSION:
-            return generation.encode(ServerDisconnect(told))
+            # Inside of a frame whose rest will not come there is no place for it.
+            return generation.encode(ServerDisconnect(told)) if self._boundary.reached else b""
         return generation.encode(ConnectFailure(told))
 
     def _finish(self, outcome: Outcome, reason: str, offset: int | None = None) -> Any:
