@@ -116,8 +116,8 @@ class SlicesTests(SlicesCase):
 
     def test_room(self) -> None:
         """Who is about to ask can know whether there is room, and is told when there is again."""
-        rooms: list[int] = []
-        slices = self.slices(in_work=1, waiting=1, freed=lambda: rooms.append(slices.room))
+        rooms: list[Any] = []
+        slices: Slices = self.slices(in_work=1, waiting=1, freed=lambda: rooms.append(slices.room))
         first, second = (slices.run(self.thread.work(name, 1)) for name in "ab")
         self.assertEqual((slices.room, rooms), (0, []))
         second.addErrback(lambda failure: None).cancel()
@@ -238,7 +238,7 @@ class ReactorTests(TestCase):
     """With the real reactor and real work."""
 
     def setUp(self) -> None:
-        self.slices = Slices(reactor)  # type: ignore[arg-type]
+        self.slices = Slices(reactor)
         self.slices.startService()
         self.addCleanup(self.slices.stopService)
 
@@ -261,7 +261,7 @@ class ReactorTests(TestCase):
             # 150,000 hashes take about 75 ms or more: 300 slices.
             self.assertGreater(turns, 100)
 
-        return gatherResults(jobs).addCallback(check)  # type: ignore[no-any-return, return-value]
+        return gatherResults(jobs).addCallback(check)  # type: ignore[return-value]
 
 
 def _hash(secret: bytes, rounds: int) -> Steps[bytes]:

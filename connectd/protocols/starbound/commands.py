@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
 import click
+
+LONGEST_PASSWORD = 1024
+"""Bytes of a password that are read."""
 
 
 @click.group(name="starbound")
@@ -94,8 +98,8 @@ def _wants_json() -> bool:
 
 def _password(account: str, *, from_stdin: bool) -> bytes | None:
     if from_stdin:
-        text = click.get_binary_stream("stdin").read(1027)
-        return text[:-1].removesuffix(b"\r") if text.endswith(b"\n") else text
+        octets: bytes = sys.stdin.buffer.read(LONGEST_PASSWORD + 2)
+        return octets[:-1].removesuffix(b"\r") if octets.endswith(b"\n") else octets
     if not account:
         return None
     asked: str = click.prompt(f"Password for {printable(account)}", hide_input=True, default="", show_default=False)

@@ -34,7 +34,7 @@ from connectd.protocols.starbound.machine import (
 from connectd.protocols.starbound.players import Players
 from connectd.protocols.starbound.proofs import RoundsProof, SaltedProof
 from connectd.protocols.starbound.settings import StarboundSettings
-from connectd.protocols.starbound.spool import Spool
+from connectd.protocols.starbound.spool import Run, Spool
 from connectd.protocols.starbound.turnstile import Ticket, Turnstile
 from connectd.sansio import Ended, Event, Outcome
 from connectd.secret_file import read_secret
@@ -97,12 +97,12 @@ class StarboundListener(Listener):
     credential_interfaces = (IUsernameHashedPassword, IUsernameSecret)
     connection_class = StarboundConnection
     settings: StarboundSettings
-    in_thread = staticmethod(deferToThread)
-    """What disk work is done with."""
 
     def __init__(self, settings: StarboundSettings, context: Context) -> None:
         self._password = _read_password(settings)
         super().__init__(settings, context)
+        self.in_thread: Run = deferToThread
+        """What disk work is done with."""
         self.players = Players()
         self.memory: LoginMemory[Connection] = LoginMemory()
         self.slices = Slices(context.reactor, freed=self._look)

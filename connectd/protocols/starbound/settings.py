@@ -77,7 +77,7 @@ class StarboundSettings(AccountListenerSettings):
         "",
         "A file that holds that password, for its owner only, instead of password.",
         path=True,
-        example='"state/key"',
+        example='"state/starbound.password"',
     )
     rounds: int = key(
         5000,

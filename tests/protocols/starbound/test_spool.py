@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -156,7 +156,8 @@ class ThreadTests(TestCase):
         ship = os.urandom(3 * LIMIT)
         waiting = [spool.write(ship[start : start + 50_000]) for start in range(0, len(ship), 50_000)]
         for written in waiting:
-            await maybeDeferred(lambda written=written: written)
+            if written is not None:
+                await written
         found = b""
         while piece := await spool.read(len(found)):
             found += piece
