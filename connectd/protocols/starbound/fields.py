@@ -298,7 +298,7 @@ def _packed(form: struct.Struct) -> Callable[[Any], bytes]:
     def pack(value: Any) -> bytes:
         try:
             return form.pack(value)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise ValueError(f"{value!r} does not fit: {error}") from None
 
     return pack

@@ -110,14 +110,11 @@ def window_size(data: bytes | bytearray) -> int | None:
 
     :raises Malformed: for what begins no frame, and for a window over 32 MiB.
     """
-    if len(data) < 4:
-        if not (_MAGIC.startswith(data) or data[1:] == _SKIPPABLE[: len(data) - 1]):
-            raise Malformed("not a zstd stream", 0)
-        return None
-    if data[1:4] == _SKIPPABLE and 0x50 <= data[0] <= 0x5F:
-        return 0
-    if data[:4] != _MAGIC:
+    skippable = data[:1] and 0x50 <= data[0] <= 0x5F
+    if not (_SKIPPABLE.startswith(data[1:4]) if skippable else _MAGIC.startswith(data[:4])):
         raise Malformed("not a zstd stream", 0)
+    if skippable and len(data) >= 4:
+        return 0
     if len(data) < 6:
         return None
     descriptor = data[4]
