@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from benchmarks import directory_claims
-from benchmarks.claims import lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs
+from benchmarks.claims import lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, starbound
 from benchmarks.harness.benchmark import Benchmark, Report
-from benchmarks.reports import lekt_events, lekt_memory, rooms
+from benchmarks.reports import lekt_events, lekt_memory, rooms, starbound_rush
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for module in (lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, directory_claims)
+    for module in (lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, starbound, directory_claims)
     for benchmark in module.BENCHMARKS
 }
 REPORTS: dict[str, Report] = {
-    report.name: report for module in (lekt_events, rooms, lekt_memory, directory_claims) for report in module.REPORTS
+    report.name: report
+    for module in (lekt_events, rooms, lekt_memory, starbound_rush, directory_claims)
+    for report in module.REPORTS
 }

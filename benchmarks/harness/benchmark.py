@@ -35,6 +35,7 @@ class Benchmark:
     :param most: the largest ratio of subject and baseline that keeps the claim.
     :param least: the smallest one.
     :param most_value: the largest value of the subject that keeps the claim.
+    :param least_value: the smallest one.
     :param exact: its values are counts, which come out the same each time: one pair is enough.
     """
 
@@ -47,6 +48,7 @@ class Benchmark:
     most: float | None = None
     least: float | None = None
     most_value: float | None = None
+    least_value: float | None = None
     exact: bool = False
 
     @property
@@ -59,6 +61,8 @@ class Benchmark:
             limits.append(f"ratio <= {self.most:g}")
         if self.most_value is not None:
             limits.append(f"{self.most_value:g} {self.unit} at most")
+        if self.least_value is not None:
+            limits.append(f"{self.least_value:g} {self.unit} at least")
         return ", ".join(limits)
 
 

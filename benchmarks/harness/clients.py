@@ -26,11 +26,11 @@ CONCURRENCY = 64
 class Step:
     """What a client says, and how much it waits for.
 
-    :param send: the bytes it sends.
+    :param send: the bytes it sends, or what makes them of the answer to the step before.
     :param expect: how many bytes answer them, or what tells from all bytes since whether the answer is whole.
     """
 
-    send: bytes
+    send: bytes | Callable[[bytes], bytes]
     expect: int | Callable[[bytearray], bool]
 
 
@@ -39,11 +39,12 @@ class Unexpected(Exception):
 
 
 class _Client:
-    __slots__ = ("index", "received", "socket", "step")
+    __slots__ = ("answer", "index", "received", "socket", "step")
 
     def __init__(self, index: int, address: tuple[str, int]) -> None:
         self.index = index
         self.step = -1
+        self.answer = b""
         self.received = bytearray()
         self.socket = client_socket(index)
         status = self.socket.connect_ex(address)
@@ -143,8 +144,13 @@ class Clients:
         return False
 
     def _say(self, client: _Client, step: Step) -> None:
-        if client.socket.send(step.send) != len(step.send):
-            raise Unexpected(f"the server does not read from client {client.index}")
+        data = step.send if isinstance(step.send, bytes) else step.send(client.answer)
+        sent = client.socket.send(data)
+        if sent != len(data):
+            # More than a socket takes at once.
+            client.socket.settimeout(TIMEOUT)
+            client.socket.sendall(memoryview(data)[sent:])
+            client.socket.setblocking(False)
 
     def _answered(self, client: _Client, step: Step) -> bool:
         data = client.socket.recv(262_144)
@@ -156,6 +162,7 @@ class Clients:
         if whole:
             if isinstance(expect, int) and len(client.received) > expect:
                 raise Unexpected(f"client {client.index} got more than {expect} bytes: {bytes(client.received)!r}")
+            client.answer = bytes(client.received)
             client.received = bytearray()
         return whole
 

@@ -51,6 +51,7 @@ class Result:
             (claimed.most is not None and ratio > claimed.most)
             or (claimed.least is not None and ratio < claimed.least)
             or (claimed.most_value is not None and value > claimed.most_value)
+            or (claimed.least_value is not None and value < claimed.least_value)
         )
 
     def notes(self) -> dict[str, float]:

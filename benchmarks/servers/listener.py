@@ -24,17 +24,21 @@ LIMITS = AdmissionLimits()
 """The defaults: each client comes from an address of its own, so none is limited."""
 
 
-def make_context(reactor: Any, sinks: list[IEventSink]) -> Context:
-    """The rooms that listeners share."""
+def make_context(reactor: Any, sinks: list[IEventSink], **rooms: Any) -> Context:
+    """The rooms that listeners share.
+
+    :param rooms: what else they are to share.
+    """
     return Context(
         reactor=reactor,
         admission=Admission(LIMITS, clock=reactor),
         events=Events(reactor.seconds, sinks),
+        **rooms,
     )
 
 
 def serve_listener(
-    reactor: Any, make: Callable[[Context], Listener], events: Literal["file", "log"] = "file"
+    reactor: Any, make: Callable[[Context], Listener], events: Literal["file", "log"] = "file", **rooms: Any
 ) -> tuple[Listener, Commands]:
     """Start one listener with a sink for events, metrics and the lag probe.
 
@@ -47,11 +51,11 @@ def serve_listener(
     if events == "file":
         file = EventFile(path, reactor)
         reactor.addSystemEventTrigger("after", "shutdown", file.close)
-        context = make_context(reactor, [file])
+        context = make_context(reactor, [file], **rooms)
     else:
         lines = open(path, "w")  # noqa: SIM115 - for as long as the process runs
         globalLogPublisher.addObserver(textFileLogObserver(lines))
-        context = make_context(reactor, [EventLines()])
+        context = make_context(reactor, [EventLines()], **rooms)
     reactor.addSystemEventTrigger("after", "shutdown", directory.cleanup)
     listener = make(context)
     metrics = Metrics(

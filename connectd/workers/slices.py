@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 SLICE: Final = 0.00025
-"""Seconds of CPU time that one turn of the reactor spends on work."""
+"""Seconds that one turn of the reactor spends on work."""
 
 Steps = Generator[None, None, T]
 """A piece of work: yields wherever it may be interrupted, which has to be much more often than once a slice, and
@@ -77,9 +77,10 @@ class Slices(Service):
     :param in_work: how many jobs take turns, at least 1.
     :param waiting: how many more may wait for theirs.
     :param budget: seconds of CPU time that one job may use, or None. Time that it waits does not count.
-    :param slice_length: seconds of CPU time for each turn of the reactor.
+    :param slice_length: seconds for each turn of the reactor.
     :param freed: called when a job is over, however it ended, just before its Deferred fires.
-    :param cpu: tells how much CPU time this thread has used, seconds.
+    :param clock_of_slices: tells seconds, to cut slices by. Reading it has to be quick, for it is read after each step.
+    :param cpu: tells how much CPU time this thread has used, seconds, to keep budgets by.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Slices(Service):
         budget: float | None = None,
         slice_length: float = SLICE,
         freed: Callable[[], None] = lambda: None,
+        clock_of_slices: Callable[[], float] = time.perf_counter,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         self.in_work = in_work
@@ -99,6 +101,7 @@ class Slices(Service):
         self._slice_length = slice_length
         self._clock = clock
         self._freed = freed
+        self._passed = clock_of_slices
         self._cpu = cpu
         self._working: deque[_Job[Any]] = deque()
         self._waiting: deque[_Job[Any]] = deque()
@@ -170,20 +173,22 @@ class Slices(Service):
         """One turn: a slice for the job whose turn it is."""
         self._turn = None
         job = self._working[0]
-        cpu, steps = self._cpu, job.steps
-        now = began = cpu()
-        end = began + self._slice_length
+        passed, steps = self._passed, job.steps
+        used = self._cpu()
+        before = now = passed()
+        end = now + self._slice_length
         result: Any
         try:
-            while now < end:
+            # Not one step too many: it is taken to last as long as the one before.
+            while now + now - before <= end:
                 next(steps)
-                now = cpu()
+                before, now = now, passed()
         except StopIteration as done:
             result = done.value
         except Exception:
             result = Failure()
         else:
-            job.used += now - began
+            job.used += self._cpu() - used
             if self.budget is None or job.used <= self.budget:
                 self._working.rotate(-1)
                 self._fill()

@@ -55,7 +55,7 @@ class SlicesCase(SynchronousTestCase):
         self.thread = Thread()
 
     def slices(self, **options: Any) -> Slices:
-        slices = Slices(self.clock, cpu=self.thread, **options)
+        slices = Slices(self.clock, clock_of_slices=self.thread, cpu=self.thread, **options)
         slices.startService()
         return slices
 
