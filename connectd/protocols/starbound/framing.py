@@ -177,10 +177,9 @@ class FrameMachine(Machine):
     def _step(self, now: float) -> list[Event] | None:
         try:
             decoder = self._decoder
-            if decoder is None:
-                return self._read(self._input, now)
-            events = self._read(self._plain, now) if self._plain or self._body is not None else None
-            if events is None and self._decode(decoder):
+            stream = self._input if decoder is None else self._plain
+            events = self._read(stream, now) if stream or self._body is not None else None
+            if events is None and decoder is not None and self._decode(decoder):
                 events = []
         except Malformed as error:
             raise RemoteProtocolError(error.reason, self._offset(error.offset)) from None

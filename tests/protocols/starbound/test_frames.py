@@ -184,7 +184,10 @@ class ZstdTests(SynchronousTestCase):
             self.assertLess(decoder.held, 10 * MEGABYTE)
 
     def stream(self, window_log: int) -> bytes:
-        options = {zstd.CompressionParameter.window_log: window_log, zstd.CompressionParameter.compression_level: 1}
+        options: dict[int, int] = {
+            zstd.CompressionParameter.window_log: window_log,
+            zstd.CompressionParameter.compression_level: 1,
+        }
         compressor = zstd.ZstdCompressor(options=options)
         return compressor.compress(b"hello", compressor.FLUSH_BLOCK)
 

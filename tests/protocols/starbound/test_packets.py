@@ -233,7 +233,8 @@ class PromiseTests(SynchronousTestCase):
         with self.assertRaises(Malformed) as caught:
             reader.feed(data)
         self.assertLessEqual(caught.exception.offset, len(data))
-        return caught.exception.offset
+        offset: int = caught.exception.offset
+        return offset
 
     def test_bytes(self) -> None:
         self.assertEqual(self.refused(SEED, encode_vlq(1000), 1001), 2)
