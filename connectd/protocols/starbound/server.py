@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from connectd.admission.guard import guard
 from connectd.directory.checkers import IUsernameSecret
 from connectd.directory.errors import DirectoryError
+from connectd.directory.names import MAXIMUM_OCTETS
 from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objected, Objection, WrongProof
 from connectd.net.connection import Connection, Peer, Refused
 from connectd.net.deadlines import Deadlines
@@ -198,12 +199,8 @@ class StarboundListener(Listener):
         """
         machine = cast(ServerMachine, connection.machine)
         guest = self._guest(connection)
-        guest.generation, guest.name, guest.species, guest.uuid = (
-            event.generation,
-            event.name,
-            event.species,
-            event.uuid,
-        )
+        guest.generation, guest.uuid = event.generation, event.uuid
+        guest.name, guest.species = _shown(event.name), _shown(event.species)
         server_first = GENERATIONS[event.generation].server_first
         refusal = self._refusal(guest)
         if refusal is None and not event.account and not self._takes_anonymous(server_first):
@@ -227,7 +224,7 @@ class StarboundListener(Listener):
     def identity(self, connection: Connection) -> Mapping[str, Any]:
         """The player, as the client told it, and the client id that it was given."""
         guest = self._guest(connection)
-        identity = {"client_id": guest.client_id, "player": _shown(guest.name), "species": _shown(guest.species)}
+        identity = {"client_id": guest.client_id, "player": guest.name, "species": guest.species}
         if guest.uuid is not None:
             identity["uuid"] = guest.uuid.hex()
         return {**identity, "generation": guest.generation}
@@ -330,9 +327,11 @@ class StarboundListener(Listener):
         return avatar.account
 
     def _proof(self, event: ResponseReceived) -> RoundsProof | SaltedProof:
+        # Nobody has a longer name, and it is hashed thousands of times.
+        account = event.account_bytes[: MAXIMUM_OCTETS + 1]
         if GENERATIONS[event.generation].server_first:
-            return RoundsProof(event.account_bytes, event.salt, event.rounds, event.response, self.slices)
-        return SaltedProof(event.account_bytes, event.salt, event.response)
+            return RoundsProof(account, event.salt, event.rounds, event.response, self.slices)
+        return SaltedProof(account, event.salt, event.response)
 
     async def _prove_anonymous(self, connection: Connection, event: ResponseReceived) -> str:
         """Somebody without an account, who has to know the server's password where there is one (SB-6)."""

@@ -157,7 +157,7 @@ class StarboundClientSettings:
     )
     version: int = key(628, "The protocol version of the generation seed.", check=between(0, 0xFFFFFFFF))
     generation_wait: float = key(
-        0.75,
+        1.0,
         "With generation auto: how long to wait whether the server speaks first. A server of several generations waits "
         "as well, by default 0.3 seconds; who waits less speaks.",
         unit="seconds",

@@ -373,7 +373,7 @@ class SeveralGenerationsTests(Scene):
         for generation in (*ALL, ("seed", "1.4", "opensb")):
             listener = self.serve(generation)
             dialled = self.dial(listener, "auto")
-            self.network.advance(1.5, 0.05)
+            self.network.advance(2, 0.05)
             session = self.successResultOf(dialled)
             self.assertEqual(session.generation, "seed" if isinstance(generation, tuple) else generation)
 
