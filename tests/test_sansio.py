@@ -99,6 +99,23 @@ class MachineTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, machine.accept, "ann", NOW)
         return last
 
+    def test_turns(self) -> None:
+        """COM-2: a step that was much work ends the turn; the next goes on where it ended, and nobody else does."""
+        machine = ToyMachine(ToySettings(), now=NOW)
+        machine.receive_data(b"LOGIN a b\n", NOW)
+        machine.accept("a", NOW)
+        self.assertEqual(machine.turn(NOW), [])
+        self.assertEqual(len(machine.receive_data(b"WORK 1\nWORK 2\nx\n", NOW)), 1)
+        self.assertTrue(machine.wants_turn)
+        self.assertEqual(machine.held, len(b"WORK 2\nx\n"))
+        self.assertEqual(machine.turn(NOW), [Received(Line(b"WORK 2"))])
+        self.assertEqual(machine.turn(NOW), [Received(Line(b"x"))])
+        self.assertFalse(machine.wants_turn)
+        machine.receive_data(b"WORK 1\nx\n", NOW)
+        machine.close(Outcome.KICKED, "enough", NOW)
+        self.assertFalse(machine.wants_turn)
+        self.assertEqual(machine.turn(NOW), [])
+
     def test_beginning(self) -> None:
         machine = self.machine
         self.assertEqual((machine.data_to_send(), machine.established, machine.ended), (b"", False, False))

@@ -187,6 +187,11 @@ class ToyMachine(Machine):
     def _ask(self, line: bytes, rest: bytes) -> list[Event]:
         return [AskRequested(rest)]
 
+    def _work(self, line: bytes, rest: bytes) -> list[Event]:
+        """Much work from little input: each line is one turn's worth."""
+        self.wants_turn = True
+        return [Received(Line(line))]
+
     def _other(self, line: bytes, rest: bytes) -> list[Event]:
         if self._state is State.LOGIN:
             raise RemoteProtocolError("something else than LOGIN", self._consumed, told="Log in first")
@@ -208,6 +213,7 @@ _TABLE: dict[tuple[State, bytes], Callable[[ToyMachine, bytes, bytes], list[Even
     (State.LOGIN, b"LOGIN"): ToyMachine._login,
     (State.OPEN, b"STREAM"): ToyMachine._stream,
     (State.OPEN, b"ASK"): ToyMachine._ask,
+    (State.OPEN, b"WORK"): ToyMachine._work,
 }
 
 

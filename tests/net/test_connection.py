@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -887,6 +888,100 @@ class DecisionTests(BenchCase):
         bench.connection(transport).call(lambda now: [Strange()])
         self.assertEqual(bench.checker.outcomes(), ["failed"])
         self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+
+
+class TurnTests(BenchCase):
+    """COM-2: a machine that makes much of little input shares the reactor with the others."""
+
+    def messages(self, handler: RecordingHandler) -> list[bytes]:
+        return [message.text for message in handler.receivers[0].messages]
+
+    def scheduled(self, bench: Bench) -> int:
+        """How many turns the reactor is to give."""
+        return sum(call.func.__name__ == "_take_turn" for call in bench.clock.getDelayedCalls())
+
+    def test_turns(self) -> None:
+        """What is left waits for another turn of the reactor, the peer's further input waits behind it."""
+        handler = RecordingHandler()
+        bench = self.bench(handler=handler)
+        transport = bench.login()
+        transport.peer_sends(b"WORK 1\nWORK 2\nplain\nWORK 3\n")
+        self.assertEqual(self.messages(handler), [b"WORK 1"])
+        self.assertFalse(transport.reading)
+        transport.peer_sends(b"last\n")
+        self.assertEqual(self.scheduled(bench), 1)
+        with mock.patch.object(ToyMachine, "turn", autospec=True, side_effect=ToyMachine.turn) as turn:
+            bench.pump()
+        self.assertEqual(turn.call_count, 3)
+        self.assertEqual(self.messages(handler), [b"WORK 1", b"WORK 2", b"plain", b"WORK 3", b"last"])
+        self.assertTrue(transport.reading)
+
+    def test_handler_pauses(self) -> None:
+        """COM-6: a handler that takes nothing for now gets nothing, and the rest once it resumes."""
+        handler = RecordingHandler(lambda session, message: session.pause())
+        bench = self.bench(handler=handler)
+        transport = bench.login()
+        session = handler.receivers[0].session
+        transport.peer_sends(b"WORK 1\nWORK 2\nWORK 3\n")
+        for count in (1, 2, 3):
+            bench.pump(5)
+            self.assertEqual(len(self.messages(handler)), count)
+            self.assertFalse(transport.reading)
+            session.resume()
+        bench.pump()
+        self.assertEqual(len(self.messages(handler)), 3)
+        self.assertTrue(transport.reading)
+
+    def test_resumed_before_its_turn(self) -> None:
+        """Pausing and resuming meanwhile makes it one turn, not two."""
+        handler = RecordingHandler()
+        bench = self.bench(handler=handler)
+        transport = bench.login()
+        session = handler.receivers[0].session
+        transport.peer_sends(b"WORK 1\nWORK 2\nWORK 3\n")
+        for _ in range(3):
+            session.pause()
+            session.resume()
+        self.assertEqual(self.scheduled(bench), 1)
+        self.assertEqual(len(self.messages(handler)), 1)
+        bench.pump()
+        self.assertEqual(len(self.messages(handler)), 3)
+
+    def test_end_of_the_stream(self) -> None:
+        """Who says much and goes is heard to the end."""
+        handler = RecordingHandler()
+        bench = self.bench(handler=handler)
+        transport = bench.login()
+        transport.peer_sends(b"WORK 1\nWORK 2\nWORK 3\n")
+        transport.peer_finishes()
+        bench.pump(8)
+        self.assertEqual(len(self.messages(handler)), 3)
+        self.assertEqual(bench.checker.last["outcome"], "left")
+
+    def test_ended_meanwhile(self) -> None:
+        """Nothing is left over of a connection that ends before its turn."""
+        for end in ("kick", "break", "raise"):
+            handler = RecordingHandler(explode if end == "raise" else None)
+            bench = self.bench(handler=handler)
+            transport = bench.login()
+            transport.peer_sends(b"WORK 1\nWORK 2\n")
+            if end == "kick":
+                handler.receivers[0].session.kick("enough")
+            elif end == "break":
+                transport.peer_breaks()
+            else:
+                self.flushLoggedErrors(Boom)
+            bench.pump()
+            self.assertEqual(len(self.messages(handler)), 1)
+
+    def test_decision_in_a_turn(self) -> None:
+        """A Decision that a turn brings is answered like any other, and what follows goes on."""
+        bench = self.bench()
+        transport = bench.login()
+        transport.peer_sends(b"WORK 1\nASK time\nWORK 2\nplain\n")
+        bench.pump(6)
+        self.assertTrue(transport.reading)
+        self.assertEqual(bench.connection(transport).machine.held, 0)
 
 
 class WorkTests(BenchCase):
