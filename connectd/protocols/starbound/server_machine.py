@@ -28,7 +28,7 @@ from connectd.protocols.starbound.packets import (
     ServerDisconnect,
 )
 from connectd.protocols.starbound.settings import StarboundSettings
-from connectd.protocols.starbound.texts import CONNECT_TIMEOUT, LONGEST, UNEXPECTED_PACKET
+from connectd.protocols.starbound.texts import CONNECT_TIMEOUT, LONGEST, NO_SUCH_ACCOUNT, no_such_account
 from connectd.protocols.starbound.variant import EncodedVariant
 from connectd.sansio import Established, Event, LocalProtocolError, Outcome, Random, RemoteProtocolError, default_random
 from connectd.wire import text_field
@@ -312,6 +312,9 @@ class ServerMachine(FrameMachine):
         generation = self.generation
         if generation is None:
             return b""
+        if text == NO_SUCH_ACCOUNT and self._connect is not None:
+            # Only the client is told what it typed: people confuse the fields (COM-9).
+            text = no_such_account(generation.name, self._connect.account)
         told = text_field(text, LONGEST).decode()
         if generation.server_first:
             if self._state is not State.VERDICT:
