@@ -28,7 +28,13 @@ from connectd.protocols.starbound.packets import (
     ServerDisconnect,
 )
 from connectd.protocols.starbound.settings import StarboundSettings
-from connectd.protocols.starbound.texts import CONNECT_TIMEOUT, LONGEST, NO_SUCH_ACCOUNT, no_such_account
+from connectd.protocols.starbound.texts import (
+    CONNECT_TIMEOUT,
+    LONGEST,
+    NO_SUCH_ACCOUNT,
+    UNEXPECTED_PACKET,
+    no_such_account,
+)
 from connectd.protocols.starbound.variant import EncodedVariant
 from connectd.sansio import Established, Event, LocalProtocolError, Outcome, Random, RemoteProtocolError, default_random
 from connectd.wire import text_field
