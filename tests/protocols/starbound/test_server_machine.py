@@ -32,7 +32,7 @@ from connectd.protocols.starbound.packets import (
     ServerDisconnect,
     encode_payload,
 )
-from connectd.protocols.starbound.texts import UNEXPECTED_PACKET
+from connectd.protocols.starbound.texts import NO_SUCH_ACCOUNT, UNEXPECTED_PACKET, no_such_account
 from connectd.protocols.starbound.zstd_stream import MAXIMUM_WINDOW_LOG, Decoder, Encoder
 from connectd.sansio import Ended, Established, Event, LocalProtocolError, Outcome, Received
 from tests.protocols.starbound.exchange import (
@@ -289,6 +289,17 @@ class RefusalTests(SynchronousTestCase):
             (last,) = peer.heard()
             self.assertEqual(last.reason, "no such")
             self.assertIsInstance(last, ConnectionResponse if name in SERVER_FIRST else ConnectFailure)
+
+    def test_wrong_proof(self) -> None:
+        """SB-9, SB-23, COM-9: the client is told which account it named where its generation says so; the event is
+        not: people confuse the fields."""
+        for name in ALL:
+            peer = Peer(name)
+            peer.answered()
+            end = peer.machine.refuse(NO_SUCH_ACCOUNT, NOW)
+            self.assertEqual(end, [Ended(Outcome.REFUSED, NO_SUCH_ACCOUNT)])
+            (last,) = peer.heard()
+            self.assertEqual(last.reason, no_such_account(name, "bob"))
 
     def test_client_first_at_once(self) -> None:
         """SB-23: ConnectFailure needs no challenge."""
