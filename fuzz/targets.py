@@ -8,11 +8,16 @@ from collections.abc import Callable
 import attrs
 
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
+_STARBOUND = ("connectd.protocols.starbound", "connectd.sansio")
 
 TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
+    "starbound_server": _STARBOUND,
+    "starbound_client": _STARBOUND,
+    "starbound_packets": _STARBOUND,
+    "starbound_compression": _STARBOUND,
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

@@ -65,7 +65,15 @@ class Watched:
         events = self.machine.receive_data(data, now)
         if waiting:
             require(all(isinstance(event, Ended) for event in events), "input is held while a Decision is open", events)
-        return self._happened(events)
+        self._happened(events)
+        return events + self._turns(now)
+
+    def _turns(self, now: float) -> list[Event]:
+        """Let it have all the turns that it wants."""
+        events: list[Event] = []
+        while self.machine.wants_turn:
+            events += self._happened(self.machine.turn(now))
+        return events
 
     def finish(self, now: float, *, clean: bool) -> list[Event]:
         """The peer sends no more."""
@@ -85,7 +93,7 @@ class Watched:
         """A verb whose time it is, or any other call that must not fail."""
         self._decision = None
         self._ours = arguments
-        return self._happened(call(*arguments))
+        return self._happened(call(*arguments)) + self._turns(arguments[-1] if arguments else 0.0)
 
     def misuse(self, call: Callable[..., Any], *arguments: Any) -> None:
         """A verb at a wrong time: refused, and nothing comes of it."""
@@ -134,7 +142,7 @@ class Watched:
         require(machine.ended == (self.ended is not None), "a machine that ended said so, and the reverse")
         require(machine.established == self._established, "a machine that is established said so, and the reverse")
         require(machine.decision is self._decision, "the open Decision is the one that was told")
-        held = len(machine._input)
+        held = machine.held
         require(held <= self._most_input, "COM-2: what a peer can make us hold is bounded", held)
         if self.ended is not None:
             require(machine.deadline() is None, "a machine that ended waits for nothing")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -16,6 +15,11 @@ from connectd.protocols.lekt.conversation import ConversationMachine
 from connectd.protocols.lekt.listing import Listing
 from connectd.protocols.lekt.machine import ClientMachine, ServerMachine
 from connectd.protocols.lekt.presence import Presence
+from connectd.protocols.starbound import machine as starbound
+from connectd.protocols.starbound.events import ShipworldReceived
+from connectd.protocols.starbound.frames import Boundary, Inflater
+from connectd.protocols.starbound.packets import PacketReader, ServerDisconnect
+from connectd.protocols.starbound.variant import VariantScanner
 from connectd.sansio import Ended, Event, Machine, Outcome
 from fuzz import __main__ as command
 from fuzz import pseudo_random, with_atheris
@@ -56,7 +60,7 @@ class TargetTests(SynchronousTestCase):
         for name in TARGETS:
             self.assertEqual(self.run_target(name), "", name)
 
-    def breaking(self, name: str, owner: type[Any], attribute: str, broken: Callable[..., Any]) -> str:
+    def breaking(self, name: str, owner: type[Any], attribute: str, broken: Any) -> str:
         with mock.patch.object(owner, attribute, broken):
             return self.run_target(name)
 
@@ -71,8 +75,37 @@ class TargetTests(SynchronousTestCase):
             ("lekt_client", ClientMachine, "_additions"),
             ("lekt_conversation", ConversationMachine, "_message"),
             ("proxy_header", ProxyHeaderParser, "feed"),
+            ("starbound_server", starbound.ServerMachine, "_responded"),
+            ("starbound_client", starbound.ClientMachine, "_in"),
+            ("starbound_packets", PacketReader, "feed"),
+            ("starbound_compression", Inflater, "finish"),
         ):
             self.assertIn("ZeroDivisionError", self.breaking(name, owner, attribute, broken), name)
+
+    def test_wrong_starbound(self) -> None:
+        """SB-4, SB-8, SB-11: what each of Starbound's targets is there to notice."""
+        for name, owner, attribute, broken, noticed in (
+            (
+                "starbound_server",
+                starbound.ServerMachine,
+                "_handed_out",
+                lambda machine: [ShipworldReceived(b"")],
+                "SB-8",
+            ),
+            ("starbound_server", starbound.ServerMachine, "held", property(lambda machine: 1 << 30), "COM-2"),
+            (
+                "starbound_client",
+                starbound.ClientMachine,
+                "_expected",
+                lambda machine, number: (ServerDisconnect, 9),
+                "",
+            ),
+            ("starbound_packets", VariantScanner, "scan", lambda scanner, data, most: True, "SB-11"),
+            ("starbound_compression", Boundary, "pass_over", lambda boundary, data: None, "a frame ends"),
+        ):
+            told = self.breaking(name, owner, attribute, broken)
+            self.assertIn(noticed, told, (name, attribute))
+            self.assertNotEqual(told, "", (name, attribute))
 
     def test_wrong_lists(self) -> None:
         """LEKT-7, LEKT-9: a list with a mistake in it is noticed on either side."""
