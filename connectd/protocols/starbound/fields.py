@@ -194,6 +194,8 @@ def _read_celestial(source: Source) -> Reading:
         return b""
     while not source.complete:
         yield
+    if not source.buffer:
+        raise Malformed("celestial information is announced and does not follow", source.position)
     return source.take(len(source.buffer))
 
 

@@ -174,8 +174,9 @@ class LayoutTests(SynchronousTestCase):
         for tail, celestial in ((b"", None), (b"\x00", b""), (b"\x01" + bytes(28), bytes(28))):
             found = ENRAGED_KOALA.decode_one(ConnectionResponse, b"\x01\x01\x00" + tail)
             self.assertEqual(found, ConnectionResponse(True, 1, celestial=celestial))
-        with self.assertRaises(Malformed):
-            SEED.decode_one(ConnectionResponse, b"\x01\x01\x00\x00")
+        for generation, tail in ((SEED, b"\x00"), (ENRAGED_KOALA, b"\x01"), (ENRAGED_KOALA, b"\x00\x00")):
+            with self.assertRaises(Malformed):
+                generation.decode_one(ConnectionResponse, b"\x01\x01\x00" + tail)
 
     def test_any_nonzero_bool(self) -> None:
         """SB-12: any nonzero bool is true."""
