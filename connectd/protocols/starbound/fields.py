@@ -41,13 +41,22 @@ class Source:
     :param most: bytes that the payload has, or where that is unknown (it is compressed), may have.
     :param sink: takes the shipworld in pieces instead of its being kept; None drops it.
     :param keep: keep the shipworld as a part of the packet.
+    :param most_kept: bytes of the packet that may be kept; all of it unless given.
     """
 
-    __slots__ = ("buffer", "complete", "elements", "keep", "kept", "most", "position", "sink")
+    __slots__ = ("buffer", "complete", "elements", "keep", "kept", "most", "most_kept", "position", "sink")
 
-    def __init__(self, most: int, *, sink: Callable[[bytes], None] | None = None, keep: bool = True) -> None:
+    def __init__(
+        self,
+        most: int,
+        *,
+        sink: Callable[[bytes], None] | None = None,
+        keep: bool = True,
+        most_kept: int | None = None,
+    ) -> None:
         self.buffer = bytearray()
         self.most = most
+        self.most_kept = most if most_kept is None else most_kept
         self.sink = sink
         self.keep = keep
         self.position = 0
@@ -63,6 +72,11 @@ class Source:
     def left(self) -> int:
         """Bytes that can still be consumed."""
         return self.most - self.position
+
+    @property
+    def room(self) -> int:
+        """Bytes that can still be kept."""
+        return min(self.left, self.most_kept - self.kept)
 
     def promised(self, count: int) -> int:
         """So many bytes are to come.
@@ -139,6 +153,8 @@ def _relative(source: Source, call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _read_bytes(source: Source) -> Generator[None, None, bytes]:
     count = source.promised((yield from _read_vlq(source)))
+    if count > source.room:
+        raise Malformed(f"{count} bytes to be kept, {source.room} may be", source.position)
     while len(source.buffer) < count:
         yield
     return source.take(count)
@@ -157,7 +173,7 @@ def _read_optional_uuid(source: Source) -> Reading:
 def _read_variant(source: Source) -> Reading:
     scanner = VariantScanner()
     before = 0
-    while not _relative(source, scanner.scan, source.buffer, source.left):
+    while not _relative(source, scanner.scan, source.buffer, source.room):
         source.elements += scanner.nodes - before
         before = scanner.nodes
         yield

@@ -42,6 +42,9 @@ from connectd.wire import text_field
 OPEN_PROTOCOL_VERSION: Final = 15
 """That of OpenStarbound's additions (SB-21)."""
 
+PLAYER_LIMIT: Final = 65_536
+"""Bytes of all that a ClientConnect says besides the ship: it is kept until the player is in (SB-8)."""
+
 LEGACY_SALT_SIZE: Final = 24
 """Random bytes whose base64 is the 32 characters of a salt."""
 SALT_SIZE: Final = 16
@@ -87,6 +90,7 @@ class ServerMachine(FrameMachine):
         "_connect",
         "_handshake_deadline",
         "_keep_shipworld",
+        "_kept",
         "_random",
         "_refused",
         "_server_first",
@@ -111,6 +115,7 @@ class ServerMachine(FrameMachine):
         self._random = random
         self._keep_shipworld = keep_shipworld
         self._server_uuid = server_uuid
+        self._kept = 0
         self._shipworld: list[bytes] = []
         self._connect: ClientConnect | None = None
         self._challenge: HandshakeChallenge | None = None
@@ -126,6 +131,10 @@ class ServerMachine(FrameMachine):
             else:
                 self._state = State.OPENING
                 self._deadline = now + min(settings.generation_wait, settings.handshake_timeout)
+
+    @property
+    def held(self) -> int:
+        return super().held + self._kept
 
     # Verbs
 
@@ -161,6 +170,7 @@ class ServerMachine(FrameMachine):
         self.established = True
         self._deadline = None
         self._connect = self._challenge = None
+        self._kept = 0
         if self._speaks_first:
             self._say(ConnectionResponse(True, client_id, celestial=b""))
         else:
@@ -239,7 +249,8 @@ class ServerMachine(FrameMachine):
         return kind, self._settings.client_connect_limit if kind is ClientConnect else HANDSHAKE_LIMIT
 
     def _source(self, kind: type[Packet], most: int) -> Source:
-        return Source(most, keep=False, sink=self._shipworld.append if self._keep_shipworld else None)
+        sink = self._shipworld.append if self._keep_shipworld else None
+        return Source(most, keep=False, sink=sink, most_kept=PLAYER_LIMIT)
 
     def _handed_out(self) -> list[Event]:
         if not self._shipworld:
@@ -254,6 +265,8 @@ class ServerMachine(FrameMachine):
             return self._requested(packet, compressed)
         if isinstance(packet, ClientConnect):
             self._connect = packet
+            if self._body is not None and self._body.reader is not None:
+                self._kept = self._body.reader.source.kept
             return [ConnectRequested(self.generation.name, packet)]
         return self._responded(packet)
 
@@ -335,6 +348,7 @@ class ServerMachine(FrameMachine):
 
     def _finish(self, outcome: Outcome, reason: str, offset: int | None = None) -> Any:
         self._connect = self._challenge = None
+        self._kept = 0
         self._shipworld.clear()
         return super()._finish(outcome, reason, offset)
 

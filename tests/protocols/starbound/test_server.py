@@ -459,6 +459,24 @@ class RushTests(Scene):
         self.assertEqual((listener.memory.total, len(listener.memory)), (0, 0))
         session.leave()
 
+    def test_what_is_said_besides_the_ship(self) -> None:
+        """SB-5, SB-8: all of it together has 64 KiB, and counts until the player is in: an account of megabytes would
+        be hashed thousands of times."""
+        for generation in ALL:
+            listener = self.serve(generation, client_connect_limit=1 << 20)
+            for large in ("account", "name", "species"):
+                texts = {"name": "Bob", "species": "human", "account": "ann", large: "x" * 66_000}
+                player = ClientConnect(uuid=bytes(16), **texts)
+                self.refused(ConnectionEnded, listener, generation, player=player)
+                self.assertEqual(self.last_outcome, "malformed")
+            if generation in SERVER_FIRST:
+                peer = self.network.raw(listener)
+                player = ClientConnect(name="x" * 60_000, species="human", account="ann")
+                peer.send(GENERATIONS[generation].encode(player))
+                self.assertGreaterEqual(listener.memory.total, 60_000)
+                peer.close()
+                self.assertEqual(listener.memory.total, 0)
+
     def test_newest_is_limited(self) -> None:
         """SB-8: the newest that holds something goes; those that came before, and those inside, stay."""
         self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
