@@ -97,7 +97,11 @@ class DemonstrationTests(StarboundProcessCase):
             for account, password, said in (
                 ("ann@", "wrong", "No such account"),
                 ("nobody@", PASSWORD, "No such account"),
-                ("", None, "This server requires an account" if generation == "seed" else "Anonymous connections disallowed"),
+                (
+                    "",
+                    None,
+                    "This server requires an account" if generation == "seed" else "Anonymous connections disallowed",
+                ),
             ):
                 done = self.probe(url.format(account), password)
                 self.assertEqual(done.returncode, 1)

@@ -465,7 +465,7 @@ class RushTests(Scene):
         for generation in ALL:
             listener = self.serve(generation, client_connect_limit=1 << 20)
             for large in ("account", "name", "species"):
-                texts = {"name": "Bob", "species": "human", "account": "ann", large: "x" * 66_000}
+                texts: dict[str, Any] = {"name": "Bob", "species": "human", "account": "ann", large: "x" * 66_000}
                 player = ClientConnect(uuid=bytes(16), **texts)
                 self.refused(ConnectionEnded, listener, generation, player=player)
                 self.assertEqual(self.last_outcome, "malformed")
