@@ -96,6 +96,8 @@ def _payload(word: bytes) -> bytes:
 
 
 SEEDS = (
+    b"\0\1\2" + encode_variant({"a": [1, -3, 1.5, None, True, "text"], "b": {"c": []}}),
+    b"\0\0\0" + b"\6\1" * 66,
     *(
         bytes((1, index, 3, 5)) + _payload(word)
         for index, (generation, kind) in enumerate(KINDS)
@@ -103,6 +105,4 @@ SEEDS = (
         for word in words(generation, from_client)[0:18:2]
         if word[0] == generation.number(kind)
     ),
-    b"\0\1\2" + encode_variant({"a": [1, -3, 1.5, None, True, "text"], "b": {"c": []}}),
-    b"\0\0\0" + b"\6\1" * 66,
 )

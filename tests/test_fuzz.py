@@ -100,7 +100,7 @@ class TargetTests(SynchronousTestCase):
                 lambda machine, number: (ServerDisconnect, 9),
                 "",
             ),
-            ("starbound_packets", VariantScanner, "scan", lambda scanner, data, most: True, ""),
+            ("starbound_packets", VariantScanner, "scan", lambda scanner, data, most: True, "_build"),
             ("starbound_compression", Boundary, "pass_over", lambda boundary, data: None, "a frame ends"),
         ):
             told = self.breaking(name, owner, attribute, broken)
