@@ -191,7 +191,7 @@ class Slices(Service):
             job.used += self._cpu() - used
             if self.budget is None or job.used <= self.budget:
                 self._working.rotate(-1)
-                self._fill()
+                self._turn = self._clock.callLater(0, self._spend)
                 return
             steps.close()
             result = Failure(BudgetSpent(self.budget))
