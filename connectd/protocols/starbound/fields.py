@@ -42,9 +42,10 @@ class Source:
     :param sink: takes the shipworld in pieces instead of its being kept; None drops it.
     :param keep: keep the shipworld as a part of the packet.
     :param most_kept: bytes of the packet that may be kept; all of it unless given.
+    :param longest: bytes of any one string or byte array that is kept; as many as can be unless given.
     """
 
-    __slots__ = ("buffer", "complete", "elements", "keep", "kept", "most", "most_kept", "position", "sink")
+    __slots__ = ("buffer", "complete", "elements", "keep", "kept", "longest", "most", "most_kept", "position", "sink")
 
     def __init__(
         self,
@@ -53,10 +54,12 @@ class Source:
         sink: Callable[[bytes], None] | None = None,
         keep: bool = True,
         most_kept: int | None = None,
+        longest: int | None = None,
     ) -> None:
         self.buffer = bytearray()
         self.most = most
         self.most_kept = most if most_kept is None else most_kept
+        self.longest = most if longest is None else longest
         self.sink = sink
         self.keep = keep
         self.position = 0
@@ -153,8 +156,9 @@ def _relative(source: Source, call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _read_bytes(source: Source) -> Generator[None, None, bytes]:
     count = source.promised((yield from _read_vlq(source)))
-    if count > source.room:
-        raise Malformed(f"{count} bytes to be kept, {source.room} may be", source.position)
+    most = min(source.room, source.longest)
+    if count > most:
+        raise Malformed(f"{count} bytes to be kept, {most} may be", source.position)
     while len(source.buffer) < count:
         yield
     return source.take(count)

@@ -42,8 +42,11 @@ from connectd.wire import text_field
 OPEN_PROTOCOL_VERSION: Final = 15
 """That of OpenStarbound's additions (SB-21)."""
 
-PLAYER_LIMIT: Final = 65_536
-"""Bytes of all that a ClientConnect says besides the ship: it is kept until the player is in (SB-8)."""
+PLAYER_LIMIT: Final = 256 * 1024
+"""Bytes of all that a ClientConnect says besides the ship: it is kept until the player is in (SB-8). A Variant of as
+many values as may be (SB-11) fits."""
+LONGEST_STRING: Final = 1024
+"""Bytes of each string and of the digest in a ClientConnect. The account is hashed with each round (SB-3, SB-5)."""
 
 LEGACY_SALT_SIZE: Final = 24
 """Random bytes whose base64 is the 32 characters of a salt."""
@@ -250,7 +253,8 @@ class ServerMachine(FrameMachine):
 
     def _source(self, kind: type[Packet], most: int) -> Source:
         sink = self._shipworld.append if self._keep_shipworld else None
-        return Source(most, keep=False, sink=sink, most_kept=PLAYER_LIMIT)
+        longest = LONGEST_STRING if kind is ClientConnect else None
+        return Source(most, keep=False, sink=sink, most_kept=PLAYER_LIMIT, longest=longest)
 
     def _handed_out(self) -> list[Event]:
         if not self._shipworld:

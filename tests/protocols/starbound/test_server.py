@@ -23,6 +23,7 @@ from connectd.protocols.starbound.generations import GENERATIONS
 from connectd.protocols.starbound.packets import ClientConnect, HandshakeResponse
 from connectd.protocols.starbound.server import StarboundListener
 from connectd.protocols.starbound.settings import StarboundSettings
+from connectd.protocols.starbound.variant import EncodedVariant
 from connectd.testing import RecordingHandler
 from tests.ops.recording import record_log
 from tests.protocols.starbound.scene import ALL, CLIENT_FIRST, SERVER_FIRST, Scene
@@ -460,8 +461,8 @@ class RushTests(Scene):
         session.leave()
 
     def test_what_is_said_besides_the_ship(self) -> None:
-        """SB-5, SB-8: all of it together has 64 KiB, and counts until the player is in: an account of megabytes would
-        be hashed thousands of times."""
+        """SB-5, SB-8: all of it is little, and counts until the player is in: an account of megabytes would be hashed
+        thousands of times."""
         for generation in ALL:
             listener = self.serve(generation, client_connect_limit=1 << 20)
             for large in ("account", "name", "species"):
@@ -471,7 +472,7 @@ class RushTests(Scene):
                 self.assertEqual(self.last_outcome, "malformed")
             if generation in SERVER_FIRST:
                 peer = self.network.raw(listener)
-                player = ClientConnect(name="x" * 60_000, species="human", account="ann")
+                player = ClientConnect(claim=EncodedVariant.of("x" * 60_000), species="human", account="ann")
                 peer.send(GENERATIONS[generation].encode(player))
                 self.assertGreaterEqual(listener.memory.total, 60_000)
                 peer.close()

@@ -7,6 +7,7 @@ import sys
 import zlib
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.protocols.starbound.encoding import encode_signed_vlq, encode_vlq
@@ -33,6 +34,7 @@ from connectd.protocols.starbound.packets import (
     encode_payload,
 )
 from connectd.protocols.starbound.texts import NO_SUCH_ACCOUNT, UNEXPECTED_PACKET, no_such_account
+from connectd.protocols.starbound.variant import EncodedVariant
 from connectd.protocols.starbound.zstd_stream import MAXIMUM_WINDOW_LOG, Decoder, Encoder
 from connectd.sansio import Ended, Established, Event, LocalProtocolError, Outcome, Received
 from tests.protocols.starbound.exchange import (
@@ -575,6 +577,24 @@ class LimitTests(SynchronousTestCase):
         peer.raw(b"\x08" + encode_signed_vlq(-len(stream)) + stream)
         self.assertIsInstance(peer.machine.decision, ResponseReceived)
 
+    def test_besides_the_ship(self) -> None:
+        """SB-5, SB-8, SB-11: 1 KiB for each string and the digest, and 256 KiB for all; the largest Variant fits."""
+        for name in ALL:
+            for field in ("account", "name", "species", "asset_digest"):
+                for size, fits in ((1024, True), (1025, False)):
+                    text: Any = b"x" * size if field == "asset_digest" else "x" * size
+                    peer = Peer(name).opened()
+                    peer.say(attrs.evolve(player(), **{field: text}))
+                    self.assertEqual(not peer.machine.ended, fits, (name, field, size))
+        for value, fits in (([None] * 65_535, True), ("x" * 262_000, True), ("x" * 263_000, False)):
+            for name, field in (("seed", "claim"), ("opensb", "info")):
+                peer = Peer(name).opened()
+                peer.say(attrs.evolve(player(), **{field: EncodedVariant.of(value)}))
+                self.assertEqual(not peer.machine.ended, fits, (name, len(value)))
+        peer = Peer("1.4").opened()
+        peer.say(player(capabilities=("x" * 1024,) * 300))
+        self.assertIn("to be kept", peer.ended.reason)
+
     def test_held(self) -> None:
         """SB-8: what is held is told: input, what is parsed of it, zlib's and zstd's windows."""
         peer = Peer("seed").opened()
@@ -582,10 +602,10 @@ class LimitTests(SynchronousTestCase):
         peer.raw(peer.generation.encode(player())[:1])
         self.assertEqual(peer.machine.held, 1)
         peer = Peer("seed").opened()
-        peer.raw(b"\x06" + encode_signed_vlq(MEGABYTE) + encode_vlq(50_000) + bytes(30_000))
+        peer.raw(b"\x06" + encode_signed_vlq(MEGABYTE) + b"\x00\x05" + encode_vlq(50_000) + bytes(30_000))
         self.assertTrue(30_000 <= peer.machine.held < 50_000)
-        peer.raw(bytes(20_000) + b"\x00\x00" + encode_vlq(15_000) + bytes(10_000))
-        self.assertTrue(60_000 <= peer.machine.held < 80_000)
+        peer.raw(bytes(20_000) + b"\x00" + encode_vlq(1000) + bytes(500))
+        self.assertTrue(50_500 <= peer.machine.held < 70_000)
         peer.machine.close(Outcome.LIMITED, "too much", NOW)
         self.assertEqual(peer.machine.held, 0)
         compressed = Peer("seed").opened()

@@ -90,8 +90,10 @@ class LimitTests(SynchronousTestCase):
         most = [None] * (MAXIMUM_NODES - 1)
         self.assertEqual(decode_variant(encode_variant(most)), most)
         self.malformed(b"\x06" + encode_vlq(MAXIMUM_NODES) + b"\x01" * MAXIMUM_NODES, 1)
-        half = encode_vlq(MAXIMUM_NODES // 2)
-        self.malformed(b"\x06\x02" + (b"\x06" + half + b"\x01" * (MAXIMUM_NODES // 2)) * 2)
+        halves = [[None] * 32_767, [None] * 32_766]
+        self.assertEqual(decode_variant(encode_variant(halves)), halves)
+        half = b"\x06" + encode_vlq(32_767) + b"\x01" * 32_767
+        self.malformed(b"\x06\x02" + half * 2)
         with self.assertRaises(ValueError):
             encode_variant([*most, None])
 
