@@ -589,7 +589,8 @@ class LimitTests(SynchronousTestCase):
         for value, fits in (([None] * 65_535, True), ("x" * 262_000, True), ("x" * 263_000, False)):
             for name, field in (("seed", "claim"), ("opensb", "info")):
                 peer = Peer(name).opened()
-                peer.say(attrs.evolve(player(), **{field: EncodedVariant.of(value)}))
+                fields: dict[str, Any] = {field: EncodedVariant.of(value)}
+                peer.say(attrs.evolve(player(), **fields))
                 self.assertEqual(not peer.machine.ended, fits, (name, len(value)))
         peer = Peer("1.4").opened()
         peer.say(player(capabilities=("x" * 1024,) * 300))
