@@ -497,6 +497,14 @@ class OrderTests(SynchronousTestCase):
         peer.raw(b"\x08")
         self.assertEqual(peer.ended.offset, 6)
 
+    def test_inside_of_a_packet(self) -> None:
+        """COM-3: the offset is that of the wrong byte in all that came; in what is compressed, that of its stream."""
+        payload = b"\x00\x09" + bytes(50)
+        for compressed, offset in ((False, 3), (True, 2)):
+            peer = Peer("seed").opened()
+            peer.raw(encode_frame(6, payload, compressed=compressed))
+            self.assertEqual(peer.ended, Ended(Outcome.MALFORMED, "a Variant of type 9", offset))
+
 
 class LimitTests(SynchronousTestCase):
     """SB-8, COM-2: what a stranger can make us hold."""
@@ -609,6 +617,8 @@ class LimitTests(SynchronousTestCase):
         self.assertTrue(50_500 <= peer.machine.held < 70_000)
         peer.machine.close(Outcome.LIMITED, "too much", NOW)
         self.assertEqual(peer.machine.held, 0)
+        peer = Peer("seed").connected(player(claim=EncodedVariant.of("x" * 60_000)))
+        self.assertTrue(60_000 <= peer.machine.held < 61_000)
         compressed = Peer("seed").opened()
         compressed.raw(compressed.generation.encode(player(), compressed=True)[:9])
         self.assertGreater(compressed.machine.held, 32_768)

@@ -94,6 +94,8 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(decode_variant(encode_variant(halves)), halves)
         half = b"\x06" + encode_vlq(32_767) + b"\x01" * 32_767
         self.malformed(b"\x06\x02" + half * 2)
+        # What is promised fits each time, and all together is one too many.
+        self.malformed(b"\x06\x02\x06" + encode_vlq(65_534) + b"\x01" * 65_535)
         with self.assertRaises(ValueError):
             encode_variant([*most, None])
 
