@@ -168,7 +168,8 @@ class Processes(Service):
             return fail(NotRunning(f"{job.name}: the worker processes are not running"))
         if len(self._waiting) >= self.maximum_waiting:
             return fail(Busy(f"{job.name}: {self.maximum_waiting} jobs wait already"))
-        job.done = done = Deferred(lambda deferred: self._cancel(job))
+        done: Deferred[list[bytes]] = Deferred(lambda deferred: self._cancel(job))
+        job.done = done
         job.timer = self.reactor.callLater(timeout, self._waited_too_long, job)
         self._waiting.append(job)
         self._turn()

@@ -16,13 +16,14 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from connectd.workers import processes
+from connectd.workers.child import Function
 from connectd.workers.processes import Busy, NotRunning, Processes, WorkerDied, WorkFailed, WorkTimeout
 from tests.processes import LIMIT, ROOT, wait_for
 from tests.workers import functions
 
 reactor: Any = the_reactor
 
-ALL = [
+ALL: list[Function] = [
     functions.reverse,
     functions.pid,
     functions.raises,
