@@ -158,6 +158,22 @@ class Reply:
         return cls(int(found[1]), found[2] or "")
 
 
+@attrs.frozen
+class CommandLine:
+    """A command as a handler gets it that answers commands itself.
+
+    :param name: the command's.
+    :param arguments: the rest of its line, behind one space.
+    """
+
+    name: str
+    arguments: str = attrs.field(repr=False)
+
+    def encode(self) -> bytes:
+        """The line, with CRLF."""
+        return f"{self.name} {self.arguments}\r\n".encode() if self.arguments else f"{self.name}\r\n".encode()
+
+
 SUCCESS: Final = 200
 COMMAND_ERROR: Final = 420
 GOODBYE: Final = Reply(SUCCESS, "Goodbye.")

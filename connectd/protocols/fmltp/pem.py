@@ -50,11 +50,13 @@ class PemReader:
             :data:`MAXIMUM_PEM` bytes.
         """
         if not self._body and not self._find_body(data):
-            return self._incomplete(data)
+            self._check_size(data)
+            return None
         dash = data.find(b"-", self._scanned, MAXIMUM_PEM)
         if dash < 0:
             self._scanned = len(data)
-            return self._incomplete(data)
+            self._check_size(data)
+            return None
         self._scanned = dash
         marker = self._marker
         found = bytes(data[dash : min(dash + len(marker), MAXIMUM_PEM)])
@@ -62,7 +64,8 @@ class PemReader:
             raise PemError("the PEM block does not end with its END line", dash)
         end = dash + len(marker)
         if len(found) < len(marker):
-            return self._incomplete(data)
+            self._check_size(data)
+            return None
         try:
             text = bytes(data[self._body : dash]).translate(None, b"\r\n \t")
             return binascii.a2b_base64(text, strict_mode=True), end
@@ -82,7 +85,8 @@ class PemReader:
         self._marker = b"-----END %b-----" % self.label
         return True
 
-    def _incomplete(self, data: bytes | bytearray) -> None:
+    def _check_size(self, data: bytes | bytearray) -> None:
+        """Wait for no more than there may be."""
         if len(data) >= MAXIMUM_PEM:
             raise PemError(f"more than {MAXIMUM_PEM} bytes of PEM", MAXIMUM_PEM)
 

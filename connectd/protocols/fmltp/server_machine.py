@@ -22,6 +22,7 @@ from connectd.protocols.fmltp.packets import (
     MAXIMUM_PLAINTEXT,
     QUIT,
     TOO_FEW_ARGUMENTS,
+    CommandLine,
     Ready,
     Reply,
     Version,
@@ -39,6 +40,7 @@ from connectd.sansio import (
     LocalProtocolError,
     Outcome,
     Random,
+    Received,
     RemoteProtocolError,
     default_random,
 )
@@ -101,7 +103,7 @@ class ServerMachine(Side):
     :param random: gives random bytes.
     """
 
-    __slots__ = ("_commands", "_group", "_settings", "attempts")
+    __slots__ = ("_commands", "_group", "_lines", "_settings", "account", "attempts")
 
     def __init__(self, settings: FmltpSettings, group: Group, *, now: float, random: Random = default_random) -> None:
         own = Version.of(settings.friendly_name, settings.version)
@@ -109,6 +111,8 @@ class ServerMachine(Side):
         self._settings = settings
         self._group = group
         self._commands = 0
+        self._lines = bytearray()
+        self.account = ""
         self.attempts = 0
         self._output.append(own.encode())
 
@@ -126,13 +130,14 @@ class ServerMachine(Side):
         self._state = State.CHALLENGE
         return self._advance(now)
 
-    def accept(self, account: Any, now: float) -> list[Event]:
+    def accept(self, account: str, now: float) -> list[Event]:
         """The user is who they say they are.
 
-        :param account: whatever told so; not looked at.
+        :param account: the account's name.
         :raises LocalProtocolError: unless an AuthenticationRequested is open.
         """
         self._decided(AuthenticationRequested, "accept")
+        self.account = account
         self._say(AUTHENTICATION_SUCCESSFUL.encode(), now)
         return self._establish(now) + self._advance(now)
 
@@ -153,12 +158,42 @@ class ServerMachine(Side):
 
         :raises LocalProtocolError: unless a CommandReceived is open, or where the reply does not fit into a token.
         """
-        plaintext = reply.encode()
-        if len(plaintext) > MAXIMUM_PLAINTEXT:
-            raise LocalProtocolError(f"reply: {len(plaintext)} bytes, at most {MAXIMUM_PLAINTEXT} fit into a token")
+        plaintext = _fitting("reply", reply.encode())
         self._decided(CommandReceived, "reply")
         self._answer(plaintext, now)
         return self._advance(now)
+
+    def hand_on(self, now: float) -> list[Event]:
+        """Leave a command to the session's handler, which answers by :meth:`send` or not at all.
+
+        :raises LocalProtocolError: unless a CommandReceived is open.
+        """
+        command = self._decided(CommandReceived, "hand_on")
+        if self.established:
+            self._idle(now)
+        return [Received(CommandLine(command.name, command.arguments)), *self._advance(now)]
+
+    def send(self, message: Any, now: float) -> None:
+        """Say something unasked, as handlers do that answer commands themselves.
+
+        :param message: a :class:`~.packets.Reply`, which is one token; or bytes of a stream of lines, from which all
+            lines that are complete become one token, and the rest waits for its line end.
+        :raises LocalProtocolError: before the session is accepted, or where a reply or a line does not fit into a token.
+        """
+        if not self.established or self.ended:
+            raise LocalProtocolError("send: there is no session")
+        if isinstance(message, Reply):
+            self._answer(_fitting("send", message.encode()), now)
+            return
+        lines = self._lines
+        lines += message
+        while lines:
+            end = lines.rfind(b"\n", 0, MAXIMUM_PLAINTEXT) + 1
+            if not end:
+                _fitting("send", lines)
+                return
+            self._answer(bytes(lines[:end]), now)
+            del lines[:end]
 
     # What the client sends
 
@@ -248,6 +283,7 @@ class ServerMachine(Side):
 
     def _quit(self, now: float) -> list[Event]:
         """FM-12: QUIT always closes."""
+        self._say_rest()
         self._say(GOODBYE.encode(), now)
         if self.established:
             return [self._finish(Outcome.LEFT, "the client quit")]
@@ -258,6 +294,13 @@ class ServerMachine(Side):
         if self.established:
             self._idle(now)
         return []
+
+    def _say_rest(self) -> None:
+        """What a handler said last, though its line has no end."""
+        if self._lines:
+            assert self._channel is not None
+            self._output.append(self._channel.seal(bytes(self._lines)))
+            self._lines = bytearray()
 
     # Acceptance, time and the end
 
@@ -284,9 +327,19 @@ class ServerMachine(Side):
         """Nothing before KEX_FINAL (COM-12), and nothing into a channel that somebody meddles with."""
         if self._channel is None or self._state is State.CHALLENGE or outcome is Outcome.MALFORMED:
             return b""
+        self._say_rest()
         if isinstance(self._decision, AuthenticationRequested) and outcome in _NO:
             return self._channel.seal(AUTHENTICATION_FAILED.encode())
         return self._channel.seal(Reply(COMMAND_ERROR, one_line(text)[:LONGEST_REASON]).encode())
+
+
+def _fitting(verb: str, plaintext: bytes | bytearray) -> bytes:
+    """
+    :raises LocalProtocolError: for more than a token holds.
+    """
+    if len(plaintext) > MAXIMUM_PLAINTEXT:
+        raise LocalProtocolError(f"{verb}: {len(plaintext)} bytes, at most {MAXIMUM_PLAINTEXT} fit into a token")
+    return bytes(plaintext)
 
 
 _NO = frozenset({Outcome.REFUSED, Outcome.BANNED, Outcome.LIMITED})
