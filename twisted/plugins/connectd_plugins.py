@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from connectd.plugins import ListenerCommand, ProtocolLine
+from connectd.plugins import HandlerLine, ListenerCommand, ProtocolLine
 
 connectd = ServiceMaker(
     "connectd",
@@ -13,3 +13,7 @@ connectd = ServiceMaker(
 
 lekt = ProtocolLine("lekt", "connectd.protocols.lekt.plugin")
 lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery and presence).")
+
+fmltp = ProtocolLine("fmltp", "connectd.protocols.fmltp.plugin")
+fmltp_command = ListenerCommand("fmltp", "FmLTP: the FlexMusic handshake and its secured channel (commands).")
+jukebox = HandlerLine("jukebox", "connectd.protocols.fmltp.jukebox", "application")

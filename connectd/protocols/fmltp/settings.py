@@ -72,9 +72,9 @@ class FmltpSettings(AccountListenerSettings):
     accounts: bool = key(True, "Whether a client has to AUTH before it may send other commands (FM-11).")
     parameters: str = key(
         "ffdhe2048",
-        "The Diffie-Hellman group: ffdhe2048, ffdhe3072, ffdhe4096, the path of a PEM file with PKCS#3 parameters of 2048 "
-        "to 4096 bits, or fresh for a new one of 2048 bits at each start; that takes up to minutes, and ffdhe2048 serves "
-        "until it is there (FM-5).",
+        "The Diffie-Hellman group: ffdhe2048, ffdhe3072, ffdhe4096, the path of a PEM file with PKCS#3 parameters of "
+        "2048 to 4096 bits, or fresh for a new one of 2048 bits at each start; that takes up to minutes, and ffdhe2048 "
+        "serves until it is there (FM-5).",
         example='"ffdhe3072"',
         path=True,
         words=(FRESH, *GROUPS),
@@ -135,11 +135,15 @@ class FmltpClientSettings:
         check=between(0.1, 3600),
     )
     reply_timeout: float = key(
-        60.0, "A server that does not answer a command for so long is given up.", unit="seconds", check=between(0.1, 3600)
+        60.0,
+        "A server that does not answer a command for so long is given up.",
+        unit="seconds",
+        check=between(0.1, 3600),
     )
     command_limit: int = key(
         0,
-        "The longest command to send; 0 = 703 to a server that spells as the deployed ones do, 49087 to others (FM-10).",
+        "The longest command to send; 0 = 703 to a server that spells as the deployed ones do, and 49087 to others "
+        "(FM-10).",
         unit="bytes",
         check=between(0, 49087),
     )
