@@ -178,7 +178,7 @@ class ServerMachine(Side):
 
         :param message: a :class:`~.packets.Reply`, which is one token; or bytes of a stream of lines, from which all
             lines that are complete become one token, and the rest waits for its line end.
-        :raises LocalProtocolError: before the session is accepted, or where a reply or a line does not fit into a token.
+        :raises LocalProtocolError: before the session is accepted, or where a reply or line does not fit into a token.
         """
         if not self.established or self.ended:
             raise LocalProtocolError("send: there is no session")

@@ -24,6 +24,8 @@ _FIRST: Final = 140
 """Characters of the shortest token without padding; the others are longer by multiples of 64."""
 _STEP: Final = 64
 _STEP_BYTES: Final = 48
+_AT_ONCE: Final = 16 * _STEP
+"""Characters that are decoded at once: most tokens of peers that end none with CRLF are short."""
 
 _OUTSIDE = re.compile(rb"[^A-Za-z0-9_-]")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
@@ -55,6 +57,9 @@ def line_ends(data: bytearray) -> int:
 class TokenReader:
     """Splits what a peer sends into tokens whose HMAC is right.
 
+    Where nothing of a line was looked at before, it is taken for one token, which it is unless the peer runs tokens
+    together; then the rest of that line is walked. So a byte is hashed once, and in such a line twice.
+
     The bytes belong to the caller, who passes the same ones again with more behind them until a token is whole, and
     then drops that token's bytes. Beyond those, it holds at most three quarters of their number, decoded.
 
@@ -82,34 +87,37 @@ class TokenReader:
         :return: its bytes before base64, and how many characters it has in ``data``; None until it is whole.
         :raises TokenError: for what is none.
         """
-        scanned = self._scanned
-        if scanned < 2:
+        if not self._decoded:
             _check_start(data)
+        scanned = self._scanned
         end = data.find(b"\n", scanned, self.maximum + 2)
-        if end >= 0 and not self._decoded:
+        if end >= 0 and not scanned:
             size = end - 1 if data[end - 1] == _CR else end
             token = self._whole(data, size)
             if token is not None:
                 return token, size
         found = _OUTSIDE.search(data, scanned, self.maximum + 1)
         end = len(data) if found is None else found.start()
-        padded = None
-        if found is not None and data[end] == _PADDING:
-            padded = self._padded_size(data, end)
-            if padded and not self._decoded and (token := self._whole(data, padded)) is not None:
-                return token, padded
+        kind = None if found is None else data[end]
+        if kind == _PADDING and not scanned:
+            size = end + -end % 4
+            token = self._whole(data, size)
+            if token is not None:
+                return token, size
         split = self._walk(data, min(end, self.maximum))
         if split is not None:
             return split
-        if found is None:
+        if kind is None:
             if end > self.maximum:
                 raise TokenError(f"a token of more than {self.maximum} characters", self.maximum)
-        elif padded is None:
-            if data[end] in b"\r\n":
-                raise TokenError("a token that does not verify", 0)
+        elif kind == _PADDING:
+            size = self._padded_size(data, end)
+            if size:
+                return self._padded(data, size), size
+        elif kind in b"\r\n":
+            raise TokenError("a token that does not verify", 0)
+        else:
             raise TokenError("a byte that is in no token", end)
-        elif padded:
-            return self._padded(data, padded), padded
         self._scanned = end
         return None
 
@@ -143,27 +151,34 @@ class TokenReader:
         """Ask at each admissible length up to ``end`` whether a token ends there."""
         decoded = self._decoded
         done = len(decoded) // 3 * 4
-        first = done + _STEP if done else _FIRST
-        if first > end:
+        size = done + _STEP if done else _FIRST
+        if size > end:
             return None
-        decoded += _decode(data, done, end - (end - first) % _STEP)
         mac = self._mac
         if mac is None:
             mac = self._mac = self._key.mac()
-        hashed = self._hashed
-        token = None
+        while size <= end:
+            last = min(size + _AT_ONCE, end - (end - size) % _STEP)
+            decoded += _decode(data, done, last)
+            token = self._ask(mac, size // 4 * 3)
+            if token is not None:
+                size = len(token) // 3 * 4
+                self._start_again(end - size)
+                return token, size
+            done, size = last, last + _STEP
+        return None
+
+    def _ask(self, mac: HMAC, first: int) -> bytes | None:
+        """Ask at each admissible length from ``first`` to what is decoded."""
+        decoded, hashed = self._decoded, self._hashed
         with memoryview(decoded) as view:
-            for size in range(first // 4 * 3, len(decoded) + 1, _STEP_BYTES):
+            for size in range(first, len(decoded) + 1, _STEP_BYTES):
                 mac.update(view[hashed : size - MAC_SIZE])
                 hashed = size - MAC_SIZE
                 if hmac.compare_digest(mac.copy().finalize(), view[hashed:size]):
-                    token = bytes(view[:size])
-                    break
-        if token is None:
-            self._hashed = hashed
-            return None
-        self._start_again()
-        return token, len(token) // 3 * 4
+                    return bytes(view[:size])
+        self._hashed = hashed
+        return None
 
     def _padded(self, data: bytearray, size: int) -> bytes:
         """A token with padding, of which the beginning was walked."""
@@ -178,12 +193,15 @@ class TokenReader:
                     return token
         raise TokenError("a token that does not verify", 0)
 
-    def _start_again(self) -> None:
-        """Forget all of the token that was found."""
+    def _start_again(self, scanned: int = 0) -> None:
+        """Forget all of the token that was found.
+
+        :param scanned: how many bytes behind it are known to be of the alphabet.
+        """
         self._mac = None
         self._decoded = bytearray()
         self._hashed = 0
-        self._scanned = 0
+        self._scanned = scanned
 
 
 def _check_start(data: bytearray) -> None:
