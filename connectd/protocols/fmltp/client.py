@@ -339,6 +339,7 @@ class FmltpClient(Service):
         self._dialogue: FmltpDialogue | None = None
         self._warnings: set[str] = set()
         self._rejection: AuthenticationFailed | None = None
+        self._leavers: list[Deferred[None]] | None = None
         policy = retry_policy or backoffPolicy(1.0, 60.0, jitter=lambda: random.uniform(0, 1))  # noqa: S311 - a delay
         self._service = ClientService(
             SessionEndpoint(endpoint, self._begin), Factory.forProtocol(Protocol), retryPolicy=policy, clock=reactor
@@ -365,12 +366,24 @@ class FmltpClient(Service):
 
     def stopService(self) -> Deferred[None]:
         """Leave; fires once the connection is gone."""
-        if not self.running:
+        if self.running:
+            Service.stopService(self)
+            self._leavers = []
+            # In a turn of its own: a ClientService cannot be stopped by whoever it is just telling of a failure.
+            stopping: Deferred[Any] = deferLater(self._reactor, 0, self._service.stopService)
+            stopping.addCallback(lambda result: self._work.stopService())
+            stopping.addErrback(lambda failure: log.failure("a client did not stop well", failure))
+            stopping.addCallback(self._left)
+        if self._leavers is None:
             return succeed(None)
-        Service.stopService(self)
-        # In a turn of its own: a ClientService cannot be stopped by whoever it is just telling of a failure.
-        stopped: Deferred[Any] = deferLater(self._reactor, 0, self._service.stopService)
-        return stopped.addCallback(lambda result: self._work.stopService())
+        leaver: Deferred[None] = Deferred()
+        self._leavers.append(leaver)
+        return leaver
+
+    def _left(self, result: Any) -> None:
+        leavers, self._leavers = self._leavers, None
+        for leaver in leavers or ():
+            leaver.callback(None)
 
     def when_ready(self, attempts: int | None = 1) -> Deferred[None]:
         """Fires once commands can be sent.

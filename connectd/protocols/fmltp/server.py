@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -65,9 +64,7 @@ class FmltpListener(Listener):
         self._maker = GroupMaker(context.reactor)
         super().__init__(settings, context)
         for face in self.faces:
-            if face.port is not None:
-                # Accepted sockets have it from the listening one (FM-14).
-                face.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            face.keep_alive()  # FM-14
         self._interpreter = self._make_interpreter()
 
     def _make_authenticator(self, settings: ListenerSettings) -> Authenticator | None:
