@@ -46,7 +46,7 @@ from connectd.protocols.fmltp.machine import (
 from connectd.protocols.fmltp.packets import AUTHENTICATION_SUCCESSFUL, Reply
 from connectd.protocols.fmltp.settings import FmltpClientSettings
 from connectd.protocols.fmltp.work import KeyWork
-from connectd.sansio import Ended, Machine, Outcome
+from connectd.sansio import Ended, LocalProtocolError, Machine, Outcome
 
 log = Logger()
 
@@ -249,16 +249,24 @@ class FmltpDialogue(Dialogue):
         if not event.authentication_required:
             return
         if self._credentials is not None:
-            answered: Deferred[Any] = self.authenticate(self._credentials.username, self._credentials.password)
-            answered.addCallback(self._authenticated).addErrback(lambda failure: failure.trap(ConnectionError))
+            try:
+                answered: Deferred[Any] = self.authenticate(self._credentials.username, self._credentials.password)
+            except LocalProtocolError:
+                self._leave(connection, "the user name and the password are too long for this server")
+            else:
+                answered.addCallback(self._authenticated, connection)
+                answered.addErrback(lambda failure: failure.trap(ConnectionError))
         elif not self._interactive:
-            self._rejected = True
-            connection.close(Outcome.REFUSED, "the server asks for a user name and a password")
+            self._leave(connection, "the server asks for a user name and a password")
 
-    def _authenticated(self, reply: Reply) -> None:
-        if reply.code != AUTHENTICATION_SUCCESSFUL.code and self.connection is not None:
-            self._rejected = True
-            self.connection.close(Outcome.REFUSED, str(reply))
+    def _authenticated(self, reply: Reply, connection: Connection) -> None:
+        if reply.code != AUTHENTICATION_SUCCESSFUL.code:
+            self._leave(connection, str(reply))
+
+    def _leave(self, connection: Connection, reason: str) -> None:
+        """There is no way in."""
+        self._rejected = True
+        connection.close(Outcome.REFUSED, reason)
 
     def on_ReplyReceived(self, connection: Connection, event: ReplyReceived) -> None:
         """The answer to the oldest command that has none yet."""
