@@ -187,7 +187,7 @@ class ClientMachine(Side):
         if len(plaintext) > self.command_limit:
             raise LocalProtocolError(f"command: {len(plaintext)} bytes, the server takes {self.command_limit}")
         try:
-            name, _ = split_command(plaintext)
+            name, _ = split_command(plaintext + b"\r\n")
         except ValueError as error:
             raise LocalProtocolError(f"command: {error}") from None
         self._outstanding.append(name)
@@ -245,14 +245,13 @@ class ClientMachine(Side):
 
     def _final(self, now: float) -> list[Event] | None:
         """KEX_FINAL: the interpreter's first message (FM-9)."""
-        start = self._consumed
         plaintext = self._read_token(now)
         if plaintext is None:
             return None
         try:
             ready = Ready.parse(plaintext)
         except ValueError:
-            raise RemoteProtocolError("KEX_FINAL is another text", start) from None
+            raise RemoteProtocolError("KEX_FINAL is another text", self._at) from None
         assert self._channel is not None
         self._channel.maximum = MAXIMUM_TOKEN
         self.deployed = ready.misspelled
@@ -264,14 +263,13 @@ class ClientMachine(Side):
         return [greeted]
 
     def _reply(self, now: float) -> list[Event] | None:
-        start = self._consumed
         plaintext = self._read_token(now)
         if plaintext is None:
             return None
         try:
             reply = Reply.parse(plaintext)
         except ValueError as error:
-            raise RemoteProtocolError(f"a reply of another form: {error}", start) from None
+            raise RemoteProtocolError(f"a reply of another form: {error}", self._at) from None
         self._answer = reply
         if not self._outstanding:
             return [NoticeReceived(reply)]

@@ -228,12 +228,11 @@ class ServerMachine(Side):
 
     def _challenge(self, now: float) -> list[Event] | None:
         """KEX_CHAL: our own first line, under the key (FM-8)."""
-        start = self._consumed
         plaintext = self._read_token(now)
         if plaintext is None:
             return None
         if not hmac.compare_digest(plaintext.strip(), self._own.encode().strip()):
-            raise RemoteProtocolError("the challenge is another text", start)
+            raise RemoteProtocolError("the challenge is another text", self._at)
         assert self.peer_version is not None
         code = comparison_code(self.peer_version, self._own)
         self._say(Ready(code, self._settings.accounts).encode(), now)

@@ -56,7 +56,7 @@ class Side(Machine):
     :param random: gives random bytes.
     """
 
-    __slots__ = ("_channel", "_complete", "_own", "_pem", "_quiet", "_random", "_state", "peer_version")
+    __slots__ = ("_at", "_channel", "_complete", "_own", "_pem", "_quiet", "_random", "_state", "peer_version")
 
     early_limit: ClassVar[int] = EARLY_TOKEN
 
@@ -65,6 +65,7 @@ class Side(Machine):
         self._own = own
         self._random = random
         self._state = State.VERSION
+        self._at = 0
         self._pem: PemReader | None = None
         self._channel: Channel | None = None
         self._quiet: float | None = None
@@ -94,6 +95,8 @@ class Side(Machine):
         return events
 
     def deadline(self) -> float | None:
+        if self.ended:
+            return None
         times = [time for time in (self._deadline, self._quiet, self._resumption()) if time is not None]
         return min(times, default=None)
 
@@ -182,7 +185,7 @@ class Side(Machine):
         return self._channel
 
     def _read_token(self, now: float) -> bytes | None:
-        """The plaintext of the next token (FM-10)."""
+        """The plaintext of the next token (FM-10); :attr:`_at` is where it began."""
         assert self._channel is not None
         channel, data = self._channel, self._input
         skipped = channel.skip(data)
@@ -195,6 +198,7 @@ class Side(Machine):
         if found is None:
             return None
         plaintext, size = found
+        self._at = self._consumed
         self._consume(size)
         return plaintext
 

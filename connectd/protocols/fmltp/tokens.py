@@ -24,7 +24,7 @@ _FIRST: Final = 140
 """Characters of the shortest token without padding; the others are longer by multiples of 64."""
 _STEP: Final = 64
 _STEP_BYTES: Final = 48
-_AT_ONCE: Final = 16 * _STEP
+_AT_ONCE: Final = 8 * _STEP
 """Characters that are decoded at once: most tokens of peers that end none with CRLF are short."""
 
 _OUTSIDE = re.compile(rb"[^A-Za-z0-9_-]")
@@ -142,7 +142,7 @@ class TokenReader:
             token = _decode(data, 0, size)
         except binascii.Error:
             return None
-        if not is_token(len(token)) or not self._key.verifies(token):
+        if -(-len(token) // 3) * 4 != size or not is_token(len(token)) or not self._key.verifies(token):
             return None
         self._scanned = 0
         return token
