@@ -98,7 +98,7 @@ class ReplayTests(SynchronousTestCase):
         """FM-15: whatever comes in whatever order, and however little is remembered."""
         with mock.patch.object(replay, "REMEMBERED", 5):
             guard = ReplayGuard()
-            passed = set()
+            passed: set[tuple[int, int]] = set()
             newest = 0
             for stamp, number in tokens:
                 try:

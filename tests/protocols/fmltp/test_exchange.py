@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import importlib
+import os
 import pickle
 import subprocess
 import sys
@@ -75,7 +77,7 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual(exchange._private_bits(Group((1 << 3071) + 1, 2)), 288)
         self.assertEqual(exchange._private_bits(Group((1 << 4095) + 1, 2)), 336)
         for byte in (b"\0", b"\xff", b"\x80"):
-            pair = generate(EXAMPLE, random=lambda count, byte=byte: byte * count)
+            pair = generate(EXAMPLE, random=byte.__mul__)
             self.assertTrue(2 <= pair.private < 1 << 256)
 
     def test_is_quick(self) -> None:
@@ -122,7 +124,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_from_wherever_it_is(self) -> None:
         """From version 53 it lives in the decrepit namespace only; where there is none at all, that is said."""
-        real = exchange.importlib.import_module
+        real = importlib.import_module
         asked = []
 
         def moved(name: str) -> Any:
@@ -131,10 +133,10 @@ class ExchangeTests(SynchronousTestCase):
                 return real("cryptography.hazmat.primitives.asymmetric.dh")
             raise ImportError(name)
 
-        with mock.patch.object(exchange.importlib, "import_module", moved):
+        with mock.patch.object(importlib, "import_module", moved):
             self.assertEqual(exchange._import_dh(), exchange._import_dh())
         self.assertEqual(len(asked), 4)
-        with mock.patch.object(exchange.importlib, "import_module", side_effect=ImportError):
+        with mock.patch.object(importlib, "import_module", side_effect=ImportError):
             self.assertRaisesRegex(ImportError, "has no Diffie-Hellman", exchange._import_dh)
 
 
@@ -172,19 +174,19 @@ class CheckTests(SynchronousTestCase):
         arnault = int(
             "1195068768795265792518361315725116351898245581"
         ) * (313 * (1195068768795265792518361315725116351898245581 - 1) + 1)  # fmt: skip
-        self.assertFalse(exchange._is_probable_prime(arnault, exchange.os.urandom))
+        self.assertFalse(exchange._is_probable_prime(arnault, os.urandom))
 
     @given(st.integers(5, 20_000))
     def test_miller_rabin(self, number: int) -> None:
         really = number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
-        self.assertEqual(exchange._is_probable_prime(number, exchange.os.urandom), really)
+        self.assertEqual(exchange._is_probable_prime(number, os.urandom), really)
 
     def test_rounds(self) -> None:
         asked = []
 
         def random(count: int) -> bytes:
             asked.append(count)
-            return exchange.os.urandom(count)
+            return os.urandom(count)
 
         check_group(EXAMPLE, random=random)
         self.assertEqual(len(asked), exchange.ROUNDS)

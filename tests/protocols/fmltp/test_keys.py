@@ -343,7 +343,7 @@ class PublicKeyTests(SynchronousTestCase):
 
     def test_written_as_cryptography_does(self) -> None:
         """FM-6: for a group without a name, byte for byte what deployed peers write."""
-        key = load_pem_parameters(EXAMPLE_PARAMETERS).generate_private_key().public_key()  # type: ignore[union-attr]
+        key = load_pem_parameters(EXAMPLE_PARAMETERS).generate_private_key().public_key()
         text = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         self.assertEqual(encode_public_key(EXAMPLE, key.public_numbers().y), text)
 
@@ -368,8 +368,8 @@ class PublicKeyTests(SynchronousTestCase):
 
     def test_foreign_group(self) -> None:
         """FM-6: p and g must be those of the exchange."""
-        p = FFDHE2048.p
-        for p, g in ((NAMED["modp2048"].p, 2), (p, 3), (p - 2, 2), (EXAMPLE.p, 2), (FFDHE3072.p, 2)):
+        own = FFDHE2048.p
+        for p, g in ((NAMED["modp2048"].p, 2), (own, 3), (own - 2, 2), (EXAMPLE.p, 2), (FFDHE3072.p, 2)):
             self.assertRaises(BadKey, self.parse, key_der(p, g, 4))
 
     def test_a_modulus_of_9941_bits(self) -> None:

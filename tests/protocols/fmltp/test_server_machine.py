@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from connectd.protocols.fmltp import channel, exchange, server_machine
+from connectd.protocols.fmltp import channel, exchange
 from connectd.protocols.fmltp.groups import FFDHE2048, FFDHE3072, encode_parameters
 from connectd.protocols.fmltp.machine import (
     AuthenticationRequested,
@@ -293,20 +294,14 @@ class ChallengeTests(SynchronousTestCase):
     def test_compared_in_constant_time(self) -> None:
         """FM-8."""
         server = self.exchanged()
-        with mock.patch.object(server_machine.hmac, "compare_digest", return_value=False):
+        with mock.patch("hmac.compare_digest", return_value=False):
             # Neither the HMAC nor the text is found right by anything else.
             server.feed(token(SERVER_LINE))
         self.assertEqual(server.ended.outcome, Outcome.MALFORMED)
         server = self.exchanged()
-        real, asked = server_machine.hmac.compare_digest, []
-
-        def compare(one: Any, other: Any) -> bool:
-            asked.append((bytes(one), bytes(other)))
-            return real(one, other)
-
-        with mock.patch.object(server_machine.hmac, "compare_digest", compare):
+        with mock.patch("hmac.compare_digest", wraps=hmac.compare_digest) as compare:
             server.feed(token(SERVER_LINE))
-        self.assertIn((SERVER_LINE.strip(), SERVER_LINE.strip()), asked)
+        compare.assert_any_call(SERVER_LINE.strip(), SERVER_LINE.strip())
 
     def test_replayed_session(self) -> None:
         """FM-6, FM-15: replaying every byte that a client once sent gets nowhere, for the server's key is a new one."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from connectd.protocols.fmltp import fernet, tokens
+from connectd.protocols.fmltp import tokens
 from connectd.protocols.fmltp.fernet import FernetKey, is_token, token_size
 from connectd.protocols.fmltp.packets import MAXIMUM_PLAINTEXT
 from connectd.protocols.fmltp.tokens import MAXIMUM_TOKEN, TokenError, TokenReader, line_ends
@@ -36,7 +36,8 @@ def split(pieces: list[bytes], maximum: int = MAXIMUM_TOKEN) -> tuple[list[bytes
     key = FernetKey(KEY)
     reader = TokenReader(key, maximum)
     data = bytearray()
-    found, consumed = [], 0
+    found: list[bytes] = []
+    consumed = 0
     for piece in pieces:
         data += piece
         while True:
@@ -192,7 +193,7 @@ class TokenTests(SynchronousTestCase):
         }
         for stream, offset in wrong.items():
             for pieces in ([stream], cut(stream, range(1, len(stream)))):
-                found, error = split(pieces)
+                error = split(pieces)[1]
                 self.assertIsNotNone(error, stream)
                 self.assertEqual(error and error[1], offset, stream)
 
@@ -232,7 +233,7 @@ class CostTests(SynchronousTestCase):
     def count(self, pieces: list[bytes]) -> tuple[int, int, int]:
         """Bytes hashed, HMACs asked for, characters decoded."""
         hashed = asked = decoded = 0
-        real_decode, real_digest = tokens._decode, fernet.hmac.digest
+        real_decode, real_digest = tokens._decode, hmac.digest
 
         def decode(data: bytearray, start: int, end: int) -> bytes:
             nonlocal decoded
@@ -243,7 +244,8 @@ class CostTests(SynchronousTestCase):
             nonlocal hashed, asked
             hashed += len(data)
             asked += 1
-            return real_digest(key, data, name)
+            result: bytes = real_digest(key, data, name)
+            return result
 
         class Counting:
             def __init__(self, mac: Any) -> None:
@@ -266,7 +268,7 @@ class CostTests(SynchronousTestCase):
         real_mac = FernetKey.mac
         with (
             mock.patch.object(tokens, "_decode", decode),
-            mock.patch.object(fernet.hmac, "digest", digest),
+            mock.patch("hmac.digest", digest),
             mock.patch.object(FernetKey, "mac", lambda key: Counting(real_mac(key))),
         ):
             found, error = split(pieces)
@@ -318,6 +320,6 @@ class CostTests(SynchronousTestCase):
         stream = sealed(b"x" * 47) * 2 + sealed(b"x") + b"\r\n" + sealed(b"xx")
         pieces = cut(stream, range(9, len(stream), 9))
         self.assertEqual(len(split(pieces)[0]), 4)
-        with mock.patch("hmac.compare_digest", lambda one, other: False):
+        with mock.patch("hmac.compare_digest", return_value=False):
             self.assertEqual(split([stream])[0], [])
             self.assertEqual(split(pieces)[0], [])
