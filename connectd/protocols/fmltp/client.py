@@ -290,12 +290,12 @@ class FmltpDialogue(Dialogue):
 
     def connection_ended(self, connection: Connection, event: Ended) -> None:
         super().connection_ended(connection, event)
+        self._ended(event)
         for _, reply in self._commands:
             self._outstanding.append(reply)
         self._commands.clear()
         while self._outstanding:
             self._outstanding.popleft().errback(ConnectionError(event.reason))
-        self._ended(event)
 
 
 def _write_out(connection: Connection) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 
@@ -30,7 +32,11 @@ def shell(url: str) -> None:
     from connectd.protocols.fmltp.terminal import Lines, Terminal
 
     with Terminal() if sys.stdin is not None and sys.stdin.isatty() else Lines() as source:
-        run(lambda reactor: Shell(reactor, url, source, print_line, print_warning).run())
+
+        async def talk(reactor: Any) -> None:
+            await Shell(reactor, url, source, print_line, print_warning).run()
+
+        run(talk)
 
 
 def print_line(text: str) -> None:
