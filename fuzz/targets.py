@@ -9,10 +9,17 @@ import attrs
 
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 
+_FMLTP = ("connectd.protocols.fmltp", "connectd.sansio", "connectd.wire")
+
 TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
+    "fmltp_server": _FMLTP,
+    "fmltp_client": _FMLTP,
+    "fmltp_tokens": _FMLTP,
+    "fmltp_keys": _FMLTP,
+    "fmltp_texts": _FMLTP,
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""
