@@ -14,7 +14,6 @@ from connectd.net.authentication import Authenticator, WrongProof
 from connectd.net.connection import Connection, Peer
 from connectd.net.listener import Context, Listener
 from connectd.protocols.fmltp.application import Commands
-from connectd.protocols.fmltp.exchange import answer, is_quick
 from connectd.protocols.fmltp.groups import Group
 from connectd.protocols.fmltp.interpreter import Interpreter
 from connectd.protocols.fmltp.machine import (
@@ -150,12 +149,10 @@ class FmltpListener(Listener):
         """The client's version; the machine has compared it (FM-3)."""
 
     def on_KeyExchangeRequested(self, connection: Connection, event: KeyExchangeRequested) -> None:
-        """A key pair for this connection alone, and the shared secret (FM-6): at once where that is quick."""
+        """A key pair for this connection alone, and the shared secret (FM-6)."""
         machine = cast(ServerMachine, connection.machine)
         if self.full and not self.settings.accounts:
             connection.call(lambda now: machine.refuse(FULL, now, Outcome.LIMITED))
-        elif is_quick(event.group):
-            connection.call(machine.key_exchanged, answer(event.group, event.y))
         else:
             connection.decide(self._work.answer(event.group, event.y), machine.key_exchanged)
 

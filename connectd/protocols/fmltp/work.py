@@ -6,9 +6,12 @@ millisecond and stays in the reactor; in larger groups, and in those that have n
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
 from connectd.net.connection import Refused
 from connectd.protocols.fmltp import exchange
@@ -16,6 +19,8 @@ from connectd.protocols.fmltp.exchange import KeyExchange, KeyPair
 from connectd.protocols.fmltp.groups import BadKey, Group, recognised
 from connectd.sansio import Outcome
 from connectd.workers.processes import Busy, Processes, WorkError
+
+T = TypeVar("T")
 
 EXCHANGE_TIMEOUT = 15.0
 """Seconds that a key exchange may wait for a child, and may then take."""
@@ -87,12 +92,45 @@ def _written(group: Group) -> tuple[bytes, bytes]:
 class KeyWork(Processes):
     """The key computations of one listener or client. Nothing is started before there is something to do.
 
+    What is quick is done in the reactor, but only once in a turn: many clients that come at the same time hold up the
+    others no longer than one.
+
     :param reactor: the reactor.
     :param count: how many children there are at most.
     """
 
     def __init__(self, reactor: Any, count: int = 1) -> None:
         super().__init__(reactor, [answer, generate, compute_secret, check_group], count=count)
+        self._quick: deque[Deferred[None]] = deque()
+        self._next_turn: IDelayedCall | None = None
+
+    def stopService(self) -> Deferred[None]:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        quick, self._quick = self._quick, deque()
+        for turn in quick:
+            turn.cancel()
+        return super().stopService()
+
+    def _in_turn(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Compute something quick: now, or when those before it have been computed."""
+        turn: Deferred[Any] = Deferred()
+        if self._next_turn is None:
+            self._next_turn = self.reactor.callLater(0, self._turn_passed)
+            turn.callback(None)
+        else:
+            self._quick.append(turn)
+        return turn.addCallback(lambda result: function(*arguments))
+
+    def _turn_passed(self) -> None:
+        self._next_turn = None
+        while self._quick:
+            turn = self._quick.popleft()
+            if not turn.called:  # else it was cancelled
+                self._next_turn = self.reactor.callLater(0, self._turn_passed)
+                turn.callback(None)
+                return
 
     def prepare(self, group: Group) -> None:
         """Have a child ready where this group is going to need one."""
@@ -102,7 +140,7 @@ class KeyWork(Processes):
     def answer(self, group: Group, y: int) -> Deferred[KeyExchange]:
         """A server's key pair, new for this connection, and the shared secret (FM-6)."""
         if exchange.is_quick(group):
-            return succeed(exchange.answer(group, y))
+            return self._in_turn(exchange.answer, group, y)
         work = self.perform(answer, *_written(group), _octets(y), timeout=EXCHANGE_TIMEOUT)
         done: Deferred[Any] = work.addErrback(_refused)
         return done.addCallback(lambda found: KeyExchange(_number(found[0]), found[1]))
@@ -113,7 +151,7 @@ class KeyWork(Processes):
         :return: fails with :class:`connectd.net.connection.Refused` where it is not.
         """
         if exchange.is_quick(group):
-            return succeed(exchange.generate(group))
+            return self._in_turn(exchange.generate, group)
         return Deferred.fromCoroutine(self._generate(group))
 
     async def _generate(self, group: Group) -> KeyPair:
@@ -128,7 +166,7 @@ class KeyWork(Processes):
     def compute_secret(self, group: Group, pair: KeyPair, y: int) -> Deferred[bytes]:
         """A client's shared secret."""
         if exchange.is_quick(group):
-            return succeed(exchange.compute_secret(group, pair, y))
+            return self._in_turn(exchange.compute_secret, group, pair, y)
         work = self.perform(
             compute_secret,
             *_written(group),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.connection import Refused
@@ -44,6 +44,45 @@ class FunctionTests(SynchronousTestCase):
         exchange.check_group(Group(int.from_bytes(p, "big"), int.from_bytes(g, "big")))
 
 
+class Turns(Clock):
+    """A reactor in which what is called later is called in the next turn, as in real ones; a clock does it at once."""
+
+    def turn(self) -> None:
+        """One turn."""
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call.called = 1
+            call.func(*call.args)
+
+
+class TurnTests(SynchronousTestCase):
+    """What is quick is done once in a turn of the reactor"""
+
+    def setUp(self) -> None:
+        self.reactor = Turns()
+        self.keys = KeyWork(self.reactor)
+        self.keys.startService()
+
+    def test_turns(self) -> None:
+        """The first at once, each of the others in a turn of its own, in order; one that was taken back in none."""
+        asked = [self.keys.generate(FFDHE2048) for _ in range(4)]
+        asked[1].cancel()
+        self.failureResultOf(asked[1], CancelledError)
+        for done in ([True, False, False], [True, True, False], [True, True, True]):
+            self.assertEqual([one.called for one in (asked[0], asked[2], asked[3])], done)
+            self.reactor.turn()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        self.assertTrue(self.keys.generate(FFDHE2048).called)
+
+    def test_stopped(self) -> None:
+        """What still waits is given up, and no timer is left."""
+        asked = [self.keys.generate(FFDHE2048) for _ in range(3)]
+        self.keys.stopService()
+        for one in asked[1:]:
+            self.failureResultOf(one, CancelledError)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
 class KeyWorkTests(RealCase):
     def work(self) -> KeyWork:
         made = KeyWork(reactor)
@@ -52,19 +91,13 @@ class KeyWorkTests(RealCase):
         return made
 
     async def test_inline(self) -> None:
-        """ffdhe2048 is done at once, without a child."""
+        """ffdhe2048 is computed here, without a child."""
         keys = self.work()
-        pair = self.successResultOf(keys.generate(FFDHE2048))
-        made = self.successResultOf(keys.answer(FFDHE2048, pair.public))
-        self.assertEqual(self.successResultOf(keys.compute_secret(FFDHE2048, pair, made.public)), made.secret)
+        pair = await keys.generate(FFDHE2048)
+        made = await keys.answer(FFDHE2048, pair.public)
+        self.assertEqual(await keys.compute_secret(FFDHE2048, pair, made.public), made.secret)
         keys.prepare(FFDHE2048)
         self.assertEqual(keys.pids, [])
-
-    def successResultOf(self, deferred: Deferred[Any]) -> Any:
-        found: list[Any] = []
-        deferred.addCallback(found.append)
-        self.assertEqual(len(found), 1)
-        return found[0]
 
     async def test_in_a_child(self) -> None:
         """Larger groups, and those without a name."""
