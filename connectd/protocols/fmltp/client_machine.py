@@ -183,7 +183,10 @@ class ClientMachine(Side):
         """
         if not self.can_command:
             raise LocalProtocolError("command: not now")
-        plaintext = text.encode()
+        try:
+            plaintext = text.encode()
+        except UnicodeEncodeError:
+            raise LocalProtocolError("command: it has characters that are none in UTF-8") from None
         if len(plaintext) > self.command_limit:
             raise LocalProtocolError(f"command: {len(plaintext)} bytes, the server takes {self.command_limit}")
         try:
@@ -278,7 +281,7 @@ class ClientMachine(Side):
         if self._state is State.LOCKDOWN:
             if name == AUTH and reply.code == AUTHENTICATION_SUCCESSFUL.code:
                 events.append(self._establish())
-        else:
+        if self.established:
             self._deadline = now + self._settings.reply_timeout if self._outstanding else None
         return events
 

@@ -6,6 +6,7 @@ is ever computed with.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from connectd.protocols.fmltp.der import (
@@ -35,10 +36,15 @@ def encode_public_key(group: Group, y: int) -> bytes:
 
     SEQUENCE { SEQUENCE { dhKeyAgreement, SEQUENCE { INTEGER p, INTEGER g } }, BIT STRING { INTEGER y } }
     """
-    parameters = encode_element(SEQUENCE, encode_unsigned(group.p), encode_unsigned(group.g))
-    algorithm = encode_element(SEQUENCE, encode_element(OBJECT_IDENTIFIER, DH_KEY_AGREEMENT), parameters)
     key = encode_element(BIT_STRING, b"\0", encode_unsigned(y))
-    return encode_pem(PUBLIC_KEY, encode_element(SEQUENCE, algorithm, key))
+    return encode_pem(PUBLIC_KEY, encode_element(SEQUENCE, _algorithm(group), key))
+
+
+@lru_cache(16)
+def _algorithm(group: Group) -> bytes:
+    """What the keys of a group have in common."""
+    parameters = encode_element(SEQUENCE, encode_unsigned(group.p), encode_unsigned(group.g))
+    return encode_element(SEQUENCE, encode_element(OBJECT_IDENTIFIER, DH_KEY_AGREEMENT), parameters)
 
 
 def parse_public_key(contents: bytes, group: Group) -> int:

@@ -6,6 +6,7 @@ Before the key exchange they are on the wire as they are; after it, inside token
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -71,7 +72,7 @@ class Version:
 
         :raises ValueError: where either is not of the form.
         """
-        return cls.parse(f"{name},{number}".encode())
+        return _version_of(name, number)
 
     def encode(self) -> bytes:
         return f"{self.name},{self}\r\n".encode()
@@ -87,6 +88,12 @@ class Version:
         if not name.startswith(FRIENDLY_NAME) or _CONTROL.search(name):
             raise ValueError(f"a friendly name begins with {FRIENDLY_NAME} and has no control characters")
         return cls(name, *parse_version_number(number))
+
+
+@lru_cache(16)
+def _version_of(name: str, number: str) -> Version:
+    """Remembered, for there are only as many as there are listeners and kinds of client."""
+    return Version.parse(f"{name},{number}".encode())
 
 
 def _compare(client: int, server: int) -> int:
@@ -144,7 +151,7 @@ class Reply:
         return f"{self.code} {self.text}"
 
     def encode(self) -> bytes:
-        return f"{self.code} {self.text}\r\n".encode()
+        return f"{self.code} {self.text}\r\n".encode("utf-8", "replace")
 
     @classmethod
     def parse(cls, plaintext: bytes) -> Reply:

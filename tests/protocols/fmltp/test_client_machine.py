@@ -306,7 +306,7 @@ class CommandTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, self.client.machine.command, "X", NOW)
 
     def test_misuse(self) -> None:
-        for text in ("", " X", "X\r\nY", "X\n\n", "X\0"):
+        for text in ("", " X", "X\r\n", "X\r\nY", "X\n\n", "X\0", "X \udcff"):
             self.assertRaises(LocalProtocolError, self.client.machine.command, text, NOW)
         self.assertRaises(LocalProtocolError, Client().machine.command, "HELP", NOW)
         machine = ClientMachine(FmltpClientSettings(), now=NOW)
@@ -351,6 +351,14 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(client.machine.deadline(), NOW + 9.5)
         client.pass_time(5)
         self.assertEqual(client.ended, Ended(Outcome.TIMEOUT, "no reply came for 5 s"))
+
+    def test_no_reply_to_what_was_asked_before(self) -> None:
+        """Commands that were sent before the AUTH that let us in wait no longer than others."""
+        client = Client(reply_timeout=5.0).shake_hands(LOCKED)
+        client.machine.authenticate("ann", "x", NOW)
+        client.machine.command("HELP", NOW)
+        client.feed(token("150 Authentication successful.\r\n"))
+        self.assertEqual(client.machine.deadline(), NOW + 5)
 
     def test_leaving(self) -> None:
         """FM-12: a client that leaves says QUIT; where it is no command yet, or a stranger listens, it says nothing."""

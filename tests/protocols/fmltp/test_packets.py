@@ -139,6 +139,10 @@ class ReplyTests(SynchronousTestCase):
         for text in (b"", b"20 x", b"2000 x", b"x00 x", b"099 x", b"200x", b"\xd9\xa1\xd9\xa1\xd9\xa1 x", b"200 \xff"):
             self.assertRaises(ValueError, Reply.parse, text)
 
+    def test_not_unicode(self) -> None:
+        """An application's mistake does not end its session."""
+        self.assertEqual(Reply(200, "a\udcffb").encode(), b"200 a?b\r\n")
+
     @given(st.integers(100, 999), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")))
     def test_round_trip(self, code: int, text: str) -> None:
         self.assertEqual(Reply.parse(Reply(code, text).encode()), Reply(code, text))
