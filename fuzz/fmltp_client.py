@@ -54,10 +54,11 @@ class _Client:
         machine, watched = self.machine, self.watched
         decision = watched.decision
         if isinstance(decision, KeyPairRequested):
-            require(decision.group == FFDHE2048, "FM-5: the group is the one that was sent", decision)
+            require(512 <= decision.group.bits <= 4096, "FM-5: the sizes hold", decision)
             return watched.verb(machine.key_pair_made, PAIR, now)
         if isinstance(decision, SecretRequested):
-            require(decision.y == SERVER_PUBLIC and decision.pair == PAIR, "FM-6: the keys are those", decision)
+            require(2 <= decision.y <= decision.group.p - 2, "FM-6: y lies in 2 … p-2", decision)
+            require(decision.pair == PAIR, "the pair is ours", decision)
             return watched.verb(machine.secret_computed, SECRET, now)
         watched.misuse(machine.key_pair_made, PAIR, now)
         watched.misuse(machine.secret_computed, SECRET, now)

@@ -69,7 +69,7 @@ class _Server:
         machine, watched = self.machine, self.watched
         decision = watched.decision
         if isinstance(decision, KeyExchangeRequested):
-            require(decision.y == PUBLIC, "FM-6: the key is the one that was sent", decision)
+            require(2 <= decision.y <= P - 2, "FM-6: y lies in 2 … p-2", decision)
             return watched.verb(machine.key_exchanged, EXCHANGE, now)
         if isinstance(decision, AuthenticationRequested):
             if decision.password == b"right":

@@ -278,9 +278,8 @@ class ClientMachine(Side):
             return [NoticeReceived(reply)]
         name = self._outstanding.popleft()
         events: list[Event] = [ReplyReceived(name, reply)]
-        if self._state is State.LOCKDOWN:
-            if name == AUTH and reply.code == AUTHENTICATION_SUCCESSFUL.code:
-                events.append(self._establish())
+        if self.locked and name == AUTH and reply.code == AUTHENTICATION_SUCCESSFUL.code:
+            events.append(self._establish())
         if self.established:
             self._deadline = now + self._settings.reply_timeout if self._outstanding else None
         return events
