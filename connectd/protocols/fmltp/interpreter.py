@@ -143,4 +143,7 @@ def _text(result: object) -> str:
 def _lines(text: str) -> Iterable[str]:
     """The lines of a text, in which nothing moves a terminal's cursor."""
     for line in text.splitlines() or [""]:
-        yield "".join(one if one.isprintable() or one == "\t" else "\N{REPLACEMENT CHARACTER}" for one in line)
+        if line.isprintable():
+            yield line
+        else:
+            yield "".join(one if one.isprintable() or one == "\t" else "\N{REPLACEMENT CHARACTER}" for one in line)
