@@ -169,6 +169,19 @@ class CheckTests(SynchronousTestCase):
         ):
             self.assertRaises(BadKey, check_group, Group(wrong, 2))
 
+    def test_half_of_it(self) -> None:
+        """FM-5: only one of p and (p - 1) / 2 is prime, and no small factor gives that away."""
+        for wrong in (
+            0x1EE236EAE762C9286634B3895A3D7A10D881E6C129F9934B8669CA35FF09152AF,
+            0x1D75863F72C5C790850870FDCD851EC30893A4FF286ADC6B0A49F0A7E00DCDB47,
+        ):
+            self.assertRaises(BadKey, check_group, Group(wrong, 2))
+
+    def test_small_factors_first(self) -> None:
+        """Most of what is no safe prime is found out without a single power."""
+        with mock.patch.object(builtins, "pow", side_effect=AssertionError("computed")):
+            self.assertRaises(BadKey, check_group, Group(EXAMPLE.p + 2, 2))
+
     def test_strong_pseudoprimes(self) -> None:
         """The bases are random: a number that was made to pass for fixed ones does not pass."""
         arnault = int(
