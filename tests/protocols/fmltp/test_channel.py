@@ -83,6 +83,14 @@ class ReplayTests(SynchronousTestCase):
         self.assertRaises(ReplayError, guard.admit, 1000, mac(9999), NOW + 1)
         guard.admit(1001, mac(1), NOW + 1)
 
+    def test_full_of_a_later_second(self) -> None:
+        """FM-15: it is the newest second that has to be over."""
+        guard = ReplayGuard()
+        guard.admit(1000, mac(9999), NOW)
+        for number in range(REMEMBERED):
+            guard.admit(1005, mac(number), NOW + 5)
+        self.assertEqual((len(guard), guard.full_until), (REMEMBERED, NOW + 6))
+
     def test_full_and_older(self) -> None:
         guard = ReplayGuard()
         guard.admit(1001, mac(9999), NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from cryptography.utils import CryptographyDeprecationWarning
@@ -86,6 +87,22 @@ class DerTests(SynchronousTestCase):
         self.assertEqual(self.unsigned(integer(255), 8), 255)
         for wrong in (256, 511, 1 << 9000):
             self.assertRaises(DerError, self.unsigned, integer(wrong), 8)
+
+    def test_bounds_by_length(self) -> None:
+        """FM-6: by its length alone: its bytes are not even looked at."""
+        longest = 0
+
+        class Counting(bytes):
+            def __getitem__(self, place: Any) -> Any:
+                nonlocal longest
+                found = super().__getitem__(place)
+                if isinstance(found, bytes):
+                    longest = max(longest, len(found))
+                return found
+
+        for bits in (2049 + 8, 9941, 60_000):
+            self.assertRaises(DerError, DerReader(Counting(integer(1 << bits))).unsigned, 2048, "it")
+        self.assertLessEqual(longest, 2)
 
     def test_offset(self) -> None:
         inner = DerReader(bytes.fromhex("3006020101030100")).sequence()

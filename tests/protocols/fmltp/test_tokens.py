@@ -328,3 +328,5 @@ class CostTests(SynchronousTestCase):
         with mock.patch("hmac.compare_digest", differing):
             self.assertEqual(split([stream])[0], [])
             self.assertEqual(split(pieces)[0], [])
+            for single in (sealed(b"x"), sealed(b"x") + b"\r\n", sealed(b"x" * 47) + b"\n"):
+                self.assertEqual(split([single])[0], [])
