@@ -53,13 +53,8 @@ class Channel:
         self._stamp = 0
         self._alike = 0
 
-    @property
-    def maximum(self) -> int:
-        """Characters of the longest token to take; to be changed between tokens."""
-        return self._reader.maximum
-
-    @maximum.setter
-    def maximum(self, maximum: int) -> None:
+    def allow(self, maximum: int) -> None:
+        """Take tokens of so many characters from now on; to be called between tokens."""
         self._reader.maximum = maximum
 
     @property

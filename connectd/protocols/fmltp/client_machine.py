@@ -256,7 +256,7 @@ class ClientMachine(Side):
         except ValueError:
             raise RemoteProtocolError("KEX_FINAL is another text", self._at) from None
         assert self._channel is not None
-        self._channel.maximum = MAXIMUM_TOKEN
+        self._channel.allow(MAXIMUM_TOKEN)
         self.deployed = ready.misspelled
         greeted = Greeted(ready.code, ready.authentication_required, ready.misspelled)
         if not ready.authentication_required:

@@ -305,7 +305,7 @@ class ServerMachine(Side):
 
     def _establish(self, now: float) -> list[Event]:
         assert self._channel is not None
-        self._channel.maximum = MAXIMUM_TOKEN
+        self._channel.allow(MAXIMUM_TOKEN)
         self._state = State.READY
         self.established = True
         self._idle(now)

@@ -221,6 +221,12 @@ class ChannelTests(SynchronousTestCase):
         wire = Channel(bytes(256)).seal(b"x", NOW)
         self.assertRaises(ChannelError, self.ours.open, bytearray(wire), NOW)
 
+    def test_wrong_padding(self) -> None:
+        """COM-3: a token whose own writer padded it wrongly."""
+        with mock.patch("connectd.protocols.fmltp.fernet.FernetKey.decrypt", side_effect=ValueError("wrong padding")):
+            error = self.assertRaises(ChannelError, self.ours.open, bytearray(self.theirs.seal(b"x", NOW)), NOW)
+        self.assertEqual((str(error), error.offset), ("a token with wrong padding", 0))
+
     def test_too_long(self) -> None:
         """FM-10: what no receiver would take is not sent."""
         self.ours.seal(bytes(MAXIMUM_PLAINTEXT), NOW)

@@ -547,6 +547,13 @@ class HandlerTests(SynchronousTestCase):
         )
         self.assertEqual(self.server.said(), b"")
 
+    def test_hand_on_in_lockdown(self) -> None:
+        """FM-14: HELP there does not extend the time for AUTH."""
+        server = Server(held=(CommandReceived,)).shake_hands()
+        server.feed(token("HELP"))
+        server.take(server.machine.hand_on(NOW + 30))
+        self.assertEqual(server.machine.deadline(), NOW + 60)
+
     def test_send_replies(self) -> None:
         self.server.machine.send(Reply(200, "Now playing."), NOW)
         self.assertEqual(opened(self.server.said()), ["200 Now playing.\r\n"])
