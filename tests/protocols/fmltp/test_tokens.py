@@ -218,6 +218,10 @@ class TokenTests(SynchronousTestCase):
         )
         self.assertEqual(split([sealed(b"x" * 100)], maximum=200)[0], [])
         self.assertEqual(split([sealed(b"x" * 99)], maximum=228)[0], [b"x" * 99])
+        for maximum in (97, 98, 99):
+            for pieces in ([sealed(b"x")], cut(sealed(b"x"), range(1, 100))):
+                error = split(pieces, maximum)[1]
+                self.assertEqual(error, (f"a token of more than {maximum} characters", maximum))
 
     def test_other_base64_of_the_same_bytes(self) -> None:
         """The bits that padding leaves over are nobody's: the token is the same, and so is its HMAC."""
