@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from connectd.credentials import Avatar, Password
@@ -35,6 +37,9 @@ from connectd.workers.processes import WorkError
 log = Logger()
 
 FULL = "The server is full"
+
+COMMANDS_PER_TURN = 16
+"""Commands that are answered in one turn of the reactor; a peer can send hundreds at once."""
 
 SHOWN_NAME = 64
 """Characters of a client's friendly name that are told in events."""
@@ -65,6 +70,8 @@ class FmltpListener(Listener):
         for face in self.faces:
             face.keep_alive()  # FM-14
         self._interpreter = self._make_interpreter()
+        self._answered = 0
+        self._turn: IDelayedCall | None = None
 
     def _make_authenticator(self, settings: ListenerSettings) -> Authenticator | None:
         return super()._make_authenticator(settings) if cast(FmltpSettings, settings).accounts else None
@@ -95,7 +102,7 @@ class FmltpListener(Listener):
         stopped = super().stopService()
         making: Deferred[None] | None = self._maker.stopService() if self._maker.running else None
         # The last handshakes may still need keys.
-        stopped.addCallback(lambda result: self._work.stopService())
+        stopped.addCallback(lambda result: self._work.stopService()).addBoth(self._stop_counting)
         return stopped if making is None else stopped.addCallback(lambda result: making)
 
     def reconfigure(self, settings: ListenerSettings) -> bool:
@@ -190,10 +197,30 @@ class FmltpListener(Listener):
         if interpreter is None:
             interpreter = Interpreter(self.clock, Commands(), accounts=self.settings.accounts)
         answered = interpreter.answer(connection.session, event.name, event.arguments, locked=machine.locked)
-        if isinstance(answered, Reply):
+        if not isinstance(answered, Reply):
+            connection.decide(answered, machine.reply)
+        elif self._has_time():
             connection.call(machine.reply, answered)
         else:
-            connection.decide(answered, machine.reply)
+            later: Deferred[Reply] = deferLater(self.clock, 0, lambda: answered)
+            connection.decide(later, machine.reply)
+
+    def _has_time(self) -> bool:
+        """Whether another command may be answered in this turn."""
+        if self._turn is None:
+            self._turn = self.clock.callLater(0, self._turn_passed)
+        self._answered += 1
+        return self._answered <= COMMANDS_PER_TURN
+
+    def _turn_passed(self) -> None:
+        self._turn = None
+        self._answered = 0
+
+    def _stop_counting(self, result: Any) -> Any:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        return result
 
     def account(self, connection: Connection) -> str:
         return cast(ServerMachine, connection.machine).account

@@ -190,7 +190,10 @@ class ServerMachine(Side):
         while lines:
             end = lines.rfind(b"\n", 0, MAXIMUM_PLAINTEXT) + 1
             if not end:
-                _fitting("send", lines)
+                if len(lines) > MAXIMUM_PLAINTEXT:
+                    # The session is going to end: nothing of this can be said then either.
+                    self._lines = bytearray()
+                    _fitting("send", lines)
                 return
             self._answer(bytes(lines[:end]), now)
             del lines[:end]

@@ -64,6 +64,10 @@ class RealCase(TestCase):
         self.addCleanup(client.stopService)
         return client
 
+    async def fails(self, work: Any, *errors: type[Exception]) -> Any:
+        """What a Deferred fails with, which has to be one of these."""
+        return await self.assertFailure(work, *errors)
+
     async def until(self, what: str, look: Callable[[], object]) -> None:
         """Let the reactor go on until something is so."""
         end = time.monotonic() + LIMIT

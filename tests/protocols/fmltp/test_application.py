@@ -131,7 +131,8 @@ class ApplicationTests(SynchronousTestCase):
         made = Application(Commands())
         verifyObject(IHandler, made)
         self.assertEqual(list(made.wants("fmltp")), [])
-        self.assertIs(made.open(None), HOLD)
+        session: Any = None
+        self.assertIs(made.open(session), HOLD)
 
     def test_jukebox(self) -> None:
         """The one that connectd brings."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from connectd.net.client import ConnectionEnded
 from connectd.net.url import URLError
 from connectd.protocols.fmltp import client as client_module
+from connectd.protocols.fmltp.application import Application
 from connectd.protocols.fmltp.client import AuthenticationFailed, Credentials, FmltpClient, parse_fmltp_url
 from connectd.protocols.fmltp.packets import Reply
 from connectd.protocols.fmltp.plugin import plugin
@@ -208,7 +209,7 @@ class ClientTests(Case):
         """A server that answers nothing is given up."""
         commands = make_application().commands
         commands.add(lambda session: Deferred(), name="WAIT", help="For ever.")
-        self.network.handlers["echo"].commands = commands
+        self.network.handlers["echo"] = Application(commands)
         client = self.client(self.listen(command_timeout=0.0), reply_timeout=5.0)
         self.network.settle()
         waiting = client.command("WAIT")
@@ -319,7 +320,7 @@ class PluginTests(RealCase):
     async def test_connect_fails(self) -> None:
         listener = self.listener()
         url = f"fmltp://ann@127.0.0.1:{self.port(listener)}"
-        await self.assertFailure(plugin.connect(url, reactor, password=b"wrong"), AuthenticationFailed)
+        await self.fails(plugin.connect(url, reactor, password=b"wrong"), AuthenticationFailed)
 
     async def test_probe(self) -> None:
         """Each step is told."""
@@ -339,11 +340,11 @@ class PluginTests(RealCase):
         url = f"fmltp://ann@127.0.0.1:{self.port(listener)}"
         for password in (b"wrong", b"", b"\xff", b"two\nlines"):
             probing = Deferred.fromCoroutine(probe(url, lambda step, detail: None, reactor, password))
-            error = await self.assertFailure(probing, ConnectionEnded)
+            error = await self.fails(probing, ConnectionEnded)
             self.assertNotIn("lines", str(error))
         listener = self.listener(accounts=False, version="1.0.0")
         probing = plugin.probe(f"fmltp://127.0.0.1:{self.port(listener)}", lambda step, detail: None, reactor)
-        await self.assertFailure(probing, ConnectionEnded)
+        await self.fails(probing, ConnectionEnded)
 
     async def test_unknown_group(self) -> None:
         """FM-5: a group without a name is looked at in a child; one whose modulus is no safe prime is refused."""

@@ -72,14 +72,14 @@ class ClientTests(RealCase):
     async def test_small_group_refused(self) -> None:
         """FM-5: without being told to, our client does not take 1024 bits."""
         server = self.server()
-        error = await self.assertFailure(self.client(server.port, "", None).when_ready(), ConnectionEnded)
+        error = await self.fails(self.client(server.port, "", None).when_ready(), ConnectionEnded)
         self.assertIn("1024 bits", error.reason)
 
     async def test_wrong_password(self) -> None:
         """FM-11: 151 without CRLF is a no as well; the same is not tried again."""
         server = self.server(password=ANN.password)
         client = self.client(server.port, OLD, Credentials("ann", "wrong"))
-        await self.assertFailure(client.when_ready(None), AuthenticationFailed)
+        await self.fails(client.when_ready(None), AuthenticationFailed)
         await self.until("its end", lambda: not client.running)
         self.assertEqual(server.heard.count("AUTH ann wrong"), 1)
 

@@ -107,6 +107,27 @@ class SessionTests(Case):
         self.network.settle()
         self.assertEqual([self.successResultOf(one).text for one in answered], [str(number) for number in range(100)])
 
+    def test_many_at_once(self) -> None:
+        """One peer's commands leave others their turns: so many are answered in one, the rest in later ones."""
+        self.patch(server_module, "COMMANDS_PER_TURN", 2)
+        dialogue = self.dialogue(self.listen(), None)
+        self.authenticate(dialogue, "ann", ANN.password)
+        turns: list[int] = []
+        original = self.network.clock.callLater
+
+        def call_later(delay: float, function: Any, *arguments: Any) -> Any:
+            if delay == 0:
+                turns.append(len(done))
+            return original(delay, function, *arguments)
+
+        done: list[Reply] = []
+        self.patch(self.network.clock, "callLater", call_later)
+        for number in range(32):
+            dialogue.command(f"ECHO {number}").addCallback(done.append)
+        self.network.settle()
+        self.assertEqual([reply.text for reply in done], [str(number) for number in range(32)])
+        self.assertGreaterEqual(len(turns), 16)
+
     def test_lockdown(self) -> None:
         """FM-11: until an AUTH succeeds there are AUTH, HELP and QUIT, and no session."""
         dialogue = self.dialogue(self.listen(), None)

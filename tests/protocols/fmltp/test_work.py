@@ -123,14 +123,14 @@ class KeyWorkTests(RealCase):
 
     async def test_unsafe_group(self) -> None:
         """FM-5: a group without a name is checked before a key is made in it."""
-        error = await self.assertFailure(self.work().generate(Group(OLD.p - 2, 2)), Refused)
+        error = await self.fails(self.work().generate(Group(OLD.p - 2, 2)), Refused)
         self.assertIn("the server's parameters are not safe: the modulus", error.reason)
 
     async def test_no_children(self) -> None:
         """What cannot be computed is a refusal, not a fault."""
         keys = KeyWork(reactor)
         for failing in (keys.answer(FFDHE4096, 4), keys.generate(FFDHE4096), keys.generate(OLD)):
-            error = await self.assertFailure(failing, Refused)
+            error = await self.fails(failing, Refused)
             self.assertIs(error.outcome, Outcome.REFUSED)
 
     async def test_too_many(self) -> None:
@@ -138,7 +138,7 @@ class KeyWorkTests(RealCase):
         keys = self.work()
         keys.maximum_waiting = 1
         first, second = keys.answer(FFDHE4096, 4), keys.answer(FFDHE4096, 4)
-        error = await self.assertFailure(second, Refused)
+        error = await self.fails(second, Refused)
         self.assertIs(error.outcome, Outcome.LIMITED)
         await first
 
