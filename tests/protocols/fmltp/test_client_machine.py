@@ -320,6 +320,12 @@ class CommandTests(SynchronousTestCase):
         self.client.take(self.client.machine.end_of_stream(NOW))
         self.assertEqual(self.client.ended, Ended(Outcome.LEFT, "the server closed: Server is shutting down"))
 
+    def test_long_replies(self) -> None:
+        """FM-10: 64 KiB from the server too."""
+        self.client.machine.command("HELP", NOW)
+        text = "x" * (MAXIMUM_PLAINTEXT - 4)
+        self.assertEqual(self.client.feed(token("200 " + text)), [ReplyReceived("HELP", Reply(200, text))])
+
     def test_not_a_reply(self) -> None:
         """FM-12: non-UTF-8 or without a code: close."""
         for text in (b"\xff", b"", b"hello", b"20 x"):

@@ -291,6 +291,13 @@ class ChallengeTests(SynchronousTestCase):
             self.assertEqual(server.ended.outcome, Outcome.MALFORMED)
             self.assertEqual(server.said(), b"")
 
+    def test_offset(self) -> None:
+        """COM-3: where the token with the wrong text begins, whatever stands before it."""
+        for between in (b"", b"\r\n"):
+            server = self.exchanged()
+            server.feed(between + token("something else"))
+            self.assertEqual(server.ended.offset, len(CLIENT_LINE + KEX_ID + between))
+
     def test_compared_in_constant_time(self) -> None:
         """FM-8."""
         server = self.exchanged()
