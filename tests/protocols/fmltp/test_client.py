@@ -14,6 +14,7 @@ from connectd.net.url import URLError
 from connectd.protocols.fmltp import client as client_module
 from connectd.protocols.fmltp.application import Application
 from connectd.protocols.fmltp.client import AuthenticationFailed, Credentials, FmltpClient, parse_fmltp_url
+from connectd.protocols.fmltp.groups import NAMED, Group, encode_parameters
 from connectd.protocols.fmltp.packets import Reply
 from connectd.protocols.fmltp.plugin import plugin
 from connectd.protocols.fmltp.probe import probe
@@ -25,6 +26,7 @@ from tests.protocols.fmltp.deployed import DeployedServer
 from tests.protocols.fmltp.real import ANN, RealCase, reactor
 from tests.protocols.fmltp.test_server import make_application
 from tests.toy import ToyChecker
+from tests.workers.test_processes import is_running
 
 
 class Case(SynchronousTestCase):
@@ -353,3 +355,15 @@ class PluginTests(RealCase):
         client = self.client(server.port, "?minimum_bits=1024", None)
         await client.when_ready()
         self.assertEqual(len(client._work.pids), 1)
+
+    async def test_group_that_takes_too_long(self) -> None:
+        """FM-5, COM-1: the check of an unknown group does not outlive the handshake's deadline, nor does its child."""
+        slow = Group(NAMED["modp4096"].p, 5)  # a safe prime, but with another generator it has no name
+        server = DeployedServer(parameters=encode_parameters(slow))
+        self.addCleanup(deferToThread, server.stop)
+        client = self.client(server.port, "?handshake_timeout=0.5", None)
+        error = await self.fails(client.when_ready(), ConnectionEnded)
+        self.assertIs(error.outcome, Outcome.TIMEOUT)
+        [pid] = client._work.pids
+        await client.stopService()
+        self.assertFalse(is_running(pid))
