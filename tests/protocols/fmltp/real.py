@@ -34,6 +34,7 @@ class RealCase(TestCase):
     def setUp(self) -> None:
         self.recorder = Recorder()
         self.handlers: dict[str, Any] = {}
+        self.listeners: list[FmltpListener] = []
         self.checker = ToyChecker({"ann": ANN.password.encode()})
 
     def listener(self, **settings: Any) -> FmltpListener:
@@ -48,6 +49,7 @@ class RealCase(TestCase):
         )
         listener = FmltpListener(FmltpSettings(**{"listen": "tcp:0:interface=127.0.0.1", **settings}), context)
         listener.startService()
+        self.listeners.append(listener)
         self.addCleanup(listener.stopService)
         return listener
 

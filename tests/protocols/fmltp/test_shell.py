@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -14,13 +15,23 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.cli.admin_client import AdminClient
-from connectd.protocols.fmltp.shell import command_names
-from connectd.protocols.fmltp.terminal import LONGEST_LINE, Lines, LineTooLong
+from connectd.net import foreground
+from connectd.net.client import ConnectionEnded
+from connectd.net.url import URLError
+from connectd.protocols.fmltp import terminal as terminal_module
+from connectd.protocols.fmltp.commands import print_line, print_warning
+from connectd.protocols.fmltp.commands import shell as shell_command
+from connectd.protocols.fmltp.shell import Shell, command_names
+from connectd.protocols.fmltp.terminal import LONGEST_LINE, Lines, LineTooLong, Terminal
+from tests.ops.composed import folder
 from tests.processes import LIMIT, ROOT, Started
+from tests.protocols.fmltp.real import ANN, RealCase, reactor
 from tests.test_secrets import forms
 
 PASSWORD = "xyzzy-plugh horse"
@@ -81,8 +92,6 @@ class Case(SynchronousTestCase):
     """The demonstration that ``connectctl init`` makes, on ports that are free, with an account."""
 
     def setUp(self) -> None:
-        from tests.ops.composed import folder
-
         self.folder = folder(self) / "run"
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder)}
@@ -140,27 +149,12 @@ class PipeTests(Case):
         )
         self.assertEqual(done.stderr, "")
 
-    def test_odd_lines(self) -> None:
-        """Empty lines are skipped, what is no command is told, and the end of the input is QUIT."""
-        done = self.shell("", "  ", f"AUTH ann {PASSWORD}\r", "QUEUE", "BELL \a", "NOTHING")
-        self.assertEqual(
-            [line[:20] for line in done.stdout.splitlines()[3:]],
-            [
-                "150 Authentication s",
-                "411 Too few argument",
-                "* command: a command",
-                "400 Invalid command.",
-                "200 Goodbye.",
-            ],
-        )
-
-    def test_thrown_out(self) -> None:
-        """FM-11: the third failure ends it, which is a failure of the command as well."""
+    def test_failures(self) -> None:
+        """FM-11: the third failed AUTH ends it, which is a failure of the command as well; so is that nobody is there. A
+        wrong URL is wrong usage."""
         done = self.shell(*[f"AUTH ann {GUESS}"] * 4, status=1)
         self.assertEqual(self.replies(done), ["151 Authentication failed."] * 3)
-        self.assertRegex(done.stderr, r"^connectctl: .*151 Authentication failed.*\n$")
-
-    def test_nobody_there(self) -> None:
+        self.assertRegex(done.stderr, r"^connectctl: .+\n$")
         done = self.run_command("fmltp", "shell", "fmltp://127.0.0.1:1", status=1)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.run_command("fmltp", "shell", "lekt://127.0.0.1:1", status=2)
@@ -259,6 +253,199 @@ class TerminalTests(Case):
         typist.sees("127.0.0.1> ")
         typist.types("\x03")
         self.assertEqual(typist.process.wait(LIMIT), 0)
+
+
+class Script(Lines):
+    """Somebody whose lines are known beforehand.
+
+    :param lines: what they type; None at the end, an exception where they cannot.
+    :param passwords: what they type without echo.
+    """
+
+    def __init__(self, *lines: Any, passwords: tuple[str, ...] = (), interactive: bool = True) -> None:
+        super().__init__()
+        self.interactive = interactive
+        self.questions: list[str] = []
+        self._lines = [*lines, None]
+        self._passwords = list(passwords)
+
+    def read(self, reactor: Any, question: str) -> Deferred[str | None]:
+        self.questions.append(question)
+        line = self._lines.pop(0)
+        return fail(line) if isinstance(line, Exception) else succeed(line)
+
+    def read_password(self, reactor: Any, question: str) -> Deferred[str]:
+        self.questions.append(question)
+        return succeed(self._passwords.pop(0))
+
+
+class ShellTests(RealCase):
+    """The shell in this process"""
+
+    async def talk(self, source: Lines, username: str = "", **settings: Any) -> list[str]:
+        """What is shown, warnings last."""
+        listener = self.listener(**{"handler": "jukebox", **settings})
+        self.shown: list[str] = []
+        at = f"{username}@" if username else ""
+        shell = Shell(reactor, f"fmltp://{at}127.0.0.1:{self.port(listener)}", source, self.shown.append, self.fail)
+        await shell.run()
+        return self.shown[3:]
+
+    async def test_log_in(self) -> None:
+        """FM-11: the user of the URL is asked for the password, and so is whoever types AUTH with a name alone."""
+        source = Script("auth ann", "PLAYING", passwords=("wrong", ANN.password))
+        shown = await self.talk(source, "ann")
+        self.assertEqual(
+            shown,
+            ["151 Authentication failed.", "150 Authentication successful.", "200 Nothing plays.", "200 Goodbye."],
+        )
+        self.assertEqual(source.questions[:3], ["Password for ann: ", "ann@127.0.0.1> ", "Password for ann: "])
+        self.assertIn("PLAYING", source.names)
+
+    async def test_log_in_by_a_line(self) -> None:
+        """A whole AUTH is sent as it is, and the names of commands are asked for again."""
+        source = Script(f"AUTH ann {ANN.password}", "QUIT")
+        self.assertEqual(await self.talk(source), ["150 Authentication successful.", "200 Goodbye."])
+        self.assertIn("QUEUE", source.names)
+
+    async def test_odd_input(self) -> None:
+        """What cannot be sent is told, and the next line is read."""
+        wrong = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        source = Script(wrong, "", "AUTH ann", "PLAYING \a", passwords=("two\nlines",))
+        shown = await self.talk(source)
+        self.assertEqual([line[:9] for line in shown], ["* this is", "* command", "* command", "200 Goodb"])
+
+    async def test_no_accounts(self) -> None:
+        """Nobody is asked for a password then, even where the URL names a user."""
+        source = Script("PLAYING")
+        self.assertEqual(await self.talk(source, "ann", accounts=False), ["200 Nothing plays.", "200 Goodbye."])
+
+    async def test_pipe(self) -> None:
+        """Without a terminal, AUTH with a name alone is a command like any other."""
+        source = Script("AUTH ann", interactive=False)
+        self.assertEqual(await self.talk(source, "ann"), ["411 Too few arguments.", "200 Goodbye."])
+        self.assertEqual(source.names, [])
+
+    async def test_thrown_out(self) -> None:
+        """FM-11: the third failure."""
+        source = Script("AUTH ann", "AUTH ann", passwords=("a", "b", "c"))
+        await self.fails(Deferred.fromCoroutine(self.talk(source, "ann")), ConnectionEnded)
+        self.assertEqual(self.shown[3:], ["151 Authentication failed."] * 3)
+
+    async def test_ended_meanwhile(self) -> None:
+        """A line that is still being typed is given up when the server ends the session."""
+        typing: Deferred[str | None] = Deferred()
+
+        class Slow(Script):
+            def read(self, reactor: Any, question: str) -> Deferred[str | None]:
+                return typing
+
+        talking = Deferred.fromCoroutine(self.talk(Slow(), accounts=False))
+        await self.until("a session", lambda: self.recorder.named("accepted"))
+        [listener] = self.listeners
+        await listener.drain(5.0)
+        error = await self.fails(talking, ConnectionEnded)
+        self.assertIn("Server is shutting down", error.reason)
+        self.assertIn("420 Server is shutting down", self.shown)
+        typing.callback("too late")
+
+
+class CommandTests(SynchronousTestCase):
+    """``connectctl fmltp shell`` up to the reactor"""
+
+    def test_source(self) -> None:
+        """A terminal is edited on, anything else is read."""
+        for terminal, expected in ((True, "Terminal"), (False, "Lines")):
+            mains: list[Any] = []
+            self.patch(foreground, "run", mains.append)
+            self.patch(sys, "stdin", mock.Mock(isatty=lambda terminal=terminal: terminal))
+            sources = {name: mock.MagicMock() for name in ("Terminal", "Lines")}
+            for name, source in sources.items():
+                self.patch(terminal_module, name, source)
+            assert shell_command.callback is not None
+            shell_command.callback("fmltp://127.0.0.1")
+            self.assertEqual([name for name, source in sources.items() if source.called], [expected])
+            with self.assertRaises(URLError):
+                shell_command.callback("lekt://127.0.0.1")
+                mains[-1](reactor).send(None)
+
+    def test_printed(self) -> None:
+        """What a server says cannot move the cursor."""
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            print_line("a\tb\x1b[2J")
+            print_warning("mind")
+        self.assertEqual(output.getvalue(), "a\tb\N{REPLACEMENT CHARACTER}[2J\n")
+        self.assertEqual(errors.getvalue(), "connectctl: mind\n")
+
+
+class FakeReadline:
+    """A line that is being edited, up to the cursor."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+        self.history: list[str] = []
+
+    def get_line_buffer(self) -> str:
+        return self.line
+
+    def get_begidx(self) -> int:
+        return self.line.rfind(" ") + 1
+
+    def add_history(self, line: str) -> None:
+        self.history.append(line)
+
+
+class TerminalPartTests(SynchronousTestCase):
+    def completed(self, line: str) -> list[str]:
+        """What Tab offers."""
+        terminal = Terminal()
+        terminal.names = ["AUTH", "HELP", "QUEUE", "QUIT"]
+        terminal._readline = FakeReadline(line)
+        word = line[line.rfind(" ") + 1 :]
+        found: list[str] = []
+        while (one := terminal.complete(word, len(found))) is not None:
+            found.append(one)
+        return found
+
+    def test_completion(self) -> None:
+        """The first word of a line, and the one behind HELP."""
+        self.assertEqual(self.completed("qu"), ["QUEUE ", "QUIT "])
+        self.assertEqual(self.completed("help a"), ["AUTH "])
+        self.assertEqual(self.completed(""), ["AUTH ", "HELP ", "QUEUE ", "QUIT "])
+        self.assertEqual(self.completed("QUEUE a"), [])
+
+    def test_history(self) -> None:
+        """COM-9: lines with passwords are in none."""
+        terminal = Terminal()
+        terminal._readline = readline = FakeReadline("")
+        for line in ("HELP", "AUTH ann x", "auth ann x", "", "QUIT"):
+            with mock.patch("builtins.input", return_value=line):
+                self.assertEqual(terminal.read_line("> "), line)
+        self.assertEqual(readline.history, ["HELP", "QUIT"])
+        with mock.patch("builtins.input", side_effect=EOFError), contextlib.redirect_stdout(io.StringIO()):
+            self.assertIsNone(terminal.read_line("> "))
+
+    def test_password(self) -> None:
+        with mock.patch("getpass.getpass", return_value="xyzzy"):
+            self.assertEqual(Terminal().type_password("Password: "), "xyzzy")
+        self.assertRaises(OSError, Lines().type_password, "Password: ")
+
+
+class ThreadTests(RealCase):
+    """Waiting for lines does not hold up the reactor"""
+
+    async def test_pipe(self) -> None:
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        with Lines(reading) as lines:
+            waiting = lines.read(reactor, "")
+            os.write(writing, b"one\n\xff\n")
+            self.assertEqual(await waiting, "one")
+            await self.fails(lines.read(reactor, ""), UnicodeDecodeError)
+            await self.fails(lines.read_password(reactor, ""), OSError)
+            os.close(writing)
+            self.assertIsNone(await lines.read(reactor, ""))
 
 
 class NameTests(SynchronousTestCase):
