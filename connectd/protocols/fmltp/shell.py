@@ -14,7 +14,7 @@ from connectd.protocols.fmltp.client import FmltpDialogue, parse_fmltp_url
 from connectd.protocols.fmltp.packets import Reply
 from connectd.protocols.fmltp.terminal import Lines
 from connectd.protocols.fmltp.work import KeyWork
-from connectd.sansio import Ended, LocalProtocolError
+from connectd.sansio import Ended, LocalProtocolError, Outcome
 
 LISTED = "Commands: "
 """What connectd's HELP begins with; of other servers' texts, words in capitals are taken for commands."""
@@ -135,8 +135,9 @@ class Shell:
 
     def _end(self, reason: str = "") -> ConnectionEnded:
         over = self._over
-        assert over is not None
-        return ConnectionEnded(over.outcome, over.reason or reason)
+        if over is None:
+            return ConnectionEnded(Outcome.LOST, reason)
+        return ConnectionEnded(over.outcome, over.reason)
 
     def _ended(self, event: Ended) -> None:
         self._over = event
