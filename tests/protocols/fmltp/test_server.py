@@ -7,10 +7,11 @@ import signal
 import socket
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.credentials import CredentialsError
+from connectd.net.connection import Refused
 from connectd.protocols.fmltp import server as server_module
 from connectd.protocols.fmltp.application import Application, Commands
 from connectd.protocols.fmltp.client import Credentials, FmltpDialogue
@@ -147,6 +148,26 @@ class SessionTests(Case):
         self.assertEqual(self.checker.work, 3)
         self.assertIsNotNone(dialogue.ended)
         self.assertEqual(self.network.recorder.outcomes, ["refused"])
+
+    def test_accounts_that_may_not_be_used(self) -> None:
+        """COM-4: a right password of a banned account is answered 151, and ends the connection at once."""
+        listener = self.listen()
+        refusal = Refused("This account is banned: spam", Outcome.BANNED)
+        self.patch(listener, "login", lambda connection, credentials: fail(refusal))
+        dialogue = self.dialogue(listener, None)
+        self.assertEqual(self.authenticate(dialogue, "ann", ANN.password).code, 151)
+        self.assertIsNotNone(dialogue.ended)
+        (ended,) = self.network.recorder.named("ended")
+        self.assertEqual((ended["outcome"], ended["reason"]), ("banned", "This account is banned: spam"))
+
+    def test_warned_once(self) -> None:
+        """FM-16: a dialogue warns once, however often somebody tries."""
+        warnings: list[str] = []
+        dialogue = self.dialogue(self.listen(), None)
+        self.patch(dialogue, "_warn", warnings.append)
+        for _ in range(2):
+            self.authenticate(dialogue, "ann", "wrong")
+        self.assertEqual(len(warnings), 1)
 
     def test_delayed_answers(self) -> None:
         """COM-11: from the fifth failure on, an answer takes its time; FM-14's minute goes on."""
