@@ -7,7 +7,7 @@ and keyword-only; a field's type says what the TOML value must be.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import attrs
@@ -29,6 +29,7 @@ def key(
     example: str = "",
     secret: bool = False,
     path: bool = False,
+    words: Collection[str] = (),
 ) -> T:
     """One settable of a settings class.
 
@@ -39,13 +40,16 @@ def key(
     :param example: a TOML value for the commented configuration, where the default shows too little.
     :param secret: keep it out of every repr (COM-9).
     :param path: a file-system path, relative to the configuration file.
+    :param words: values of a path that are words instead.
     """
 
     def validate(instance: object, attribute: attrs.Attribute[T], value: T) -> None:
         if check is not None and (problem := check(value)) is not None:
             raise ValueError(problem)
 
-    metadata = {"documentation": documentation, "unit": unit, "example": example, "path": path}
+    metadata: dict[str, Any] = {"documentation": documentation, "unit": unit, "example": example, "path": path}
+    if words:
+        metadata["words"] = frozenset(words)
     field: Any = attrs.field(default=default, kw_only=True, repr=not secret, metadata=metadata, validator=validate)
     return field  # type: ignore[no-any-return]  # attrs fields are typed as their values
 
@@ -98,3 +102,10 @@ class ListenerSettings:
         unit="seconds",
         check=between(0.1, 3600),
     )
+
+    def look(self) -> Iterable[str]:
+        """Look at what the settings name, such as files, before there is a listener.
+
+        :return: what is wrong with it, one line each that begins with the key.
+        """
+        return ()

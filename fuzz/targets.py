@@ -10,6 +10,8 @@ import attrs
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 _STARBOUND = ("connectd.protocols.starbound", "connectd.sansio")
 
+_FMLTP = ("connectd.protocols.fmltp", "connectd.sansio", "connectd.wire")
+
 TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
@@ -18,6 +20,11 @@ TARGETS = {
     "starbound_client": _STARBOUND,
     "starbound_packets": _STARBOUND,
     "starbound_compression": _STARBOUND,
+    "fmltp_server": _FMLTP,
+    "fmltp_client": _FMLTP,
+    "fmltp_tokens": _FMLTP,
+    "fmltp_keys": _FMLTP,
+    "fmltp_texts": _FMLTP,
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

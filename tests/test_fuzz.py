@@ -11,6 +11,11 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.proxy import ProxyHeaderParser
+from connectd.protocols.fmltp import machine as fmltp
+from connectd.protocols.fmltp.der import DerReader
+from connectd.protocols.fmltp.packets import Reply
+from connectd.protocols.fmltp.replay import ReplayGuard
+from connectd.protocols.fmltp.tokens import TokenReader
 from connectd.protocols.lekt.conversation import ConversationMachine
 from connectd.protocols.lekt.listing import Listing
 from connectd.protocols.lekt.machine import ClientMachine, ServerMachine
@@ -79,6 +84,11 @@ class TargetTests(SynchronousTestCase):
             ("starbound_client", starbound.ClientMachine, "_in"),
             ("starbound_packets", PacketReader, "feed"),
             ("starbound_compression", Inflater, "finish"),
+            ("fmltp_server", fmltp.ServerMachine, "_establish"),
+            ("fmltp_client", fmltp.ClientMachine, "_establish"),
+            ("fmltp_tokens", ReplayGuard, "admit"),
+            ("fmltp_keys", DerReader, "sequence"),
+            ("fmltp_texts", Reply, "encode"),
         ):
             self.assertIn("ZeroDivisionError", self.breaking(name, owner, attribute, broken), name)
 
@@ -106,6 +116,25 @@ class TargetTests(SynchronousTestCase):
             told = self.breaking(name, owner, attribute, broken)
             self.assertIn(noticed, told, (name, attribute))
             self.assertNotEqual(told, "", (name, attribute))
+
+    def test_lost_state(self) -> None:
+        """FM-10: a reader that forgets what it has walked of a token is noticed, for then it matters where TCP cuts."""
+        walk = TokenReader._walk
+
+        def forgetful(reader: TokenReader, data: bytearray, end: int) -> Any:
+            reader._start_again()
+            return walk(reader, data, min(end, 300))
+
+        self.assertIn("what was sealed is opened", self.breaking("fmltp_tokens", TokenReader, "_walk", forgetful))
+
+    def test_let_in(self) -> None:
+        """FM-11: a server that lets somebody in who has failed is noticed."""
+
+        def fail(machine: fmltp.ServerMachine, now: float) -> list[Event]:
+            return machine.accept("ann", now)
+
+        broken = self.breaking("fmltp_server", fmltp.ServerMachine, "fail", fail)
+        self.assertIn("FM-11", broken)
 
     def test_wrong_lists(self) -> None:
         """LEKT-7, LEKT-9: a list with a mistake in it is noticed on either side."""

@@ -19,11 +19,14 @@ class Example:
     mood: str = key("good", "How it feels.", check=one_of("good", "bad"), example='"bad"')
     password: str = key("", "The word.", secret=True)
     file: str = key("", "Where it is.", path=True)
+    group: str = key("standard", "A word or a file.", path=True, words=("standard", "fresh"))
 
 
 class KeyTests(SynchronousTestCase):
     def test_defaults(self) -> None:
-        self.assertEqual(attrs.asdict(Example()), {"size": 3, "mood": "good", "password": "", "file": ""})
+        self.assertEqual(
+            attrs.asdict(Example()), {"size": 3, "mood": "good", "password": "", "file": "", "group": "standard"}
+        )
 
     def test_metadata(self) -> None:
         """One source for TOML keys, options and pages: a field carries all that they say."""
@@ -31,6 +34,7 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual(fields["size"], {"documentation": "How large.", "unit": "bytes", "example": "", "path": False})
         self.assertEqual(fields["mood"]["example"], '"bad"')
         self.assertTrue(fields["file"]["path"])
+        self.assertEqual(fields["group"]["words"], {"standard", "fresh"})
 
     def test_keyword_only(self) -> None:
         make: Any = Example

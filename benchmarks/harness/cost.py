@@ -32,12 +32,18 @@ class Place:
     arguments: dict[str, Any] = attrs.field(factory=dict)
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[tuple[Child, Child]]:
-        """Both processes, warmed up."""
+    def processes(self) -> Iterator[tuple[Child, Child]]:
+        """Both processes."""
         with (
             server(self.server, **self.arguments) as listening,
             load(self.load, port=listening.call("port")) as clients,
         ):
+            yield listening, clients
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[tuple[Child, Child]]:
+        """Both processes, warmed up."""
+        with self.processes() as (listening, clients):
             clients.call("exchange", count=WARM_UP)
             yield listening, clients
 

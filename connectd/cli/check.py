@@ -29,6 +29,8 @@ def check(invocation: Invocation) -> None:
         _tell_mistakes(invocation, error.problems)
     report = look_at_directory(configuration)
     problems = [*report.problems, *_checker_problems(configuration)]
+    for listener in configuration.listeners:
+        problems.extend(f"{listener.protocol}: {problem}" for problem in listener.settings.look())
     if problems:
         _tell_mistakes(invocation, problems)
     places = _places(configuration)

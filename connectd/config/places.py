@@ -37,7 +37,8 @@ def resolve(settings: T, folder: str) -> T:
         if field.name == "auth" and isinstance(value, tuple):
             resolved = tuple(_resolved_checker(checker, folder) for checker in value)
         else:
-            resolved = _resolved(value, folder, is_path=bool(field.metadata.get("path")))
+            is_path = bool(field.metadata.get("path")) and value not in field.metadata.get("words", ())
+            resolved = _resolved(value, folder, is_path=is_path)
         if resolved != value:
             changes[field.alias] = resolved
     return attrs.evolve(settings, **changes) if changes else settings

@@ -125,6 +125,14 @@ class BoundSocket:
         descriptor = self._descriptor("datagram")
         return reactor.adoptDatagramPort(descriptor, self.family, protocol, max_packet_size)
 
+    def keep_alive(self) -> None:
+        """Have the kernel look whether peers of a stream socket are still there, now and then: TCP keepalive.
+
+        Accepted sockets take this over from the socket that they came in at.
+        """
+        if self.family != socket.AF_UNIX:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
     def _descriptor(self, kind: SocketKind) -> int:
         descriptor = self.socket.fileno()
         if descriptor < 0:

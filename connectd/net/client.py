@@ -65,7 +65,7 @@ class Dialogue(Driver, abc.ABC):
     def when_established(self) -> Deferred[None]:
         """Fires once the session is accepted; fails with :class:`ConnectionEnded` if it never will be."""
         if self.ended is not None:
-            return fail(ConnectionEnded(self.ended.outcome, self.ended.reason))
+            return fail(self.not_established(self.ended))
         if self.connection is not None and self.connection.machine.established:
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._give_up)
@@ -79,6 +79,10 @@ class Dialogue(Driver, abc.ABC):
         waiter: Deferred[None] = Deferred()
         self._closed.append(waiter)
         return waiter
+
+    def not_established(self, event: Ended) -> ConnectionEnded:
+        """What whoever waited for an accepted session is told; a wing may have more to say."""
+        return ConnectionEnded(event.outcome, event.reason)
 
     def hang_up(self, reason: str = "this client left") -> Deferred[None]:
         """End the connection in good order; fires once the transport is gone."""
@@ -102,7 +106,7 @@ class Dialogue(Driver, abc.ABC):
         self.ended = event
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.errback(ConnectionEnded(event.outcome, event.reason))
+            waiter.errback(self.not_established(event))
 
     def connection_closed(self, connection: Connection) -> None:
         self.deadlines.stop()

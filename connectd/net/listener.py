@@ -293,7 +293,12 @@ class Listener(Driver, Service, abc.ABC):
             if connection.machine.ended:
                 break
             receiver.received(message)
+        if not connection.machine.ended:
+            self.handler_opened(connection)
         connection.resume(OPENING)
+
+    def handler_opened(self, connection: Connection) -> None:
+        """The handler took the session, after a while: for wings that held something back until then."""
 
     def _not_opened(self, failure: Failure, connection: Connection) -> None:
         if connection.machine.ended:

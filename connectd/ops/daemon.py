@@ -270,6 +270,10 @@ class Daemon(MultiService):
         self._attempt(add, f"{name}: ")
 
     def _add_listener(self, listener: ListenerConfiguration) -> None:
+        problems = [f"{listener.protocol}: {problem}" for problem in listener.settings.look()]
+        if problems:
+            self._problems += problems
+            return
         service = registry.protocol(listener.protocol).makeService(listener.settings, self.context)
         self.listeners.append(service)
         service.setServiceParent(self)

@@ -81,6 +81,9 @@ class Face(BoundSocket):
         port: Any = _Port(self)
         return port  # type: ignore[no-any-return]  # all that a listener wants of it
 
+    def keep_alive(self) -> None:
+        pass
+
     def close(self) -> None:
         self.factory = None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.config.places import absolute, collide, endpoints, resolve
 from connectd.directory.settings import DirectorySettings
 from connectd.net.endpoint import parse_endpoint
+from connectd.settings import ListenerSettings, key
 from tests.toy_protocol import ToySettings
 
 
@@ -62,7 +64,20 @@ class EndpointTests(SynchronousTestCase):
         )
 
 
+@attrs.frozen(kw_only=True)
+class WordOrFile(ListenerSettings):
+    """A key whose text is a word or a file."""
+
+    group: str = key("standard", "What to use.", path=True, words=("standard", "fresh"))
+
+
 class ResolveTests(SynchronousTestCase):
+    def test_words(self) -> None:
+        """A word stays what it is, everything else is a path."""
+        for word in ("standard", "fresh"):
+            self.assertEqual(resolve(WordOrFile(group=word), "/srv").group, word)
+        self.assertEqual(resolve(WordOrFile(group="Fresh"), "/srv").group, "/srv/Fresh")
+
     def test_nothing_to_resolve(self) -> None:
         toy = ToySettings(listen="tcp:1", certificate="/etc/toy.pem")
         self.assertIs(resolve(toy, "/srv"), toy)

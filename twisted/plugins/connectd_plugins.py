@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from connectd.plugins import ListenerCommand, ProtocolLine
+from connectd.plugins import HandlerLine, ListenerCommand, ProtocolLine
 
 connectd = ServiceMaker(
     "connectd",
@@ -16,3 +16,6 @@ lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery
 
 starbound = ProtocolLine("starbound", "connectd.protocols.starbound.plugin")
 starbound_command = ListenerCommand("starbound", "Starbound: players join a server, in every generation of the game.")
+fmltp = ProtocolLine("fmltp", "connectd.protocols.fmltp.plugin")
+fmltp_command = ListenerCommand("fmltp", "FmLTP: the FlexMusic handshake and its secured channel (commands).")
+jukebox = HandlerLine("jukebox", "connectd.protocols.fmltp.jukebox", "application")

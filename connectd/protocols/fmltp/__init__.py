@@ -1,0 +1,1 @@
+"""FmLTP, the FlexMusic protocol: a version exchange, a key exchange, and commands through a secured channel."""
