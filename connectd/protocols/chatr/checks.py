@@ -49,7 +49,8 @@ KEEPALIVE_INTERVAL: Final = 15.0
 CONSENT_TIMEOUT: Final = 30.0
 """Seconds without an answer after which an open path is lost (CH-42)."""
 FIRST_RETRY: Final = 0.5
-"""Seconds from a keepalive without an answer to the next; they double, so that one lost datagram costs no path."""
+LONGEST_RETRY: Final = 2.0
+"""Seconds from a keepalive without an answer to the next: 0.5, 1, 2, 2, 2 …, so that some lost ones cost no path."""
 REMEMBERED_REQUESTS: Final = 1024
 """Transaction ids of the peer that are remembered, so that a replay moves nothing; more than a pair sends in 10 s."""
 TRIGGER_INTERVAL: Final = 0.05
@@ -364,4 +365,4 @@ class Pair:
         elif now >= self.next_keepalive and self.path is not None:
             self._send_request(self.path, nominating=False)
             self.next_keepalive = now + self._retry
-            self._retry *= 2
+            self._retry = min(2 * self._retry, LONGEST_RETRY)
