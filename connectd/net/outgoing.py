@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import INegotiated, IPushProducer
 from zope.interface import implementer
 
-from connectd.net.progress import reading_progress
+from connectd.net.progress import reading_progress, underlying
 
 if TYPE_CHECKING:
     from connectd.net.connection import Driver
@@ -57,7 +57,7 @@ class Outgoing:
 
     def _register(self) -> None:
         """Let the transport tell when more waits than the high-water mark."""
-        self.transport.bufferSize = HIGH_WATER
+        underlying(self.transport).bufferSize = HIGH_WATER
         self.transport.registerProducer(self, True)
 
     def _write(self, data: bytes) -> None:
