@@ -12,6 +12,8 @@ from uuid import UUID
 
 import attrs
 
+from connectd.protocols.chatr.candidates import Candidate
+from connectd.protocols.chatr.checks import Role
 from connectd.protocols.chatr.puncher import PunchingMachine
 from connectd.sansio import DatagramAddress, Event
 
@@ -161,6 +163,10 @@ class Host:
             if not self.unplugged:
                 self.network.send(self, data, destination)
         return events
+
+    def punch(self, peer: UUID, role: Role, offered: list[Candidate]) -> None:
+        """Begin to reach a peer."""
+        self.call(lambda now: self.machine.punch(peer, role, offered, now))
 
     def receive(self, data: bytes, source: DatagramAddress) -> None:
         """A datagram is here."""

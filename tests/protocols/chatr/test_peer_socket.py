@@ -105,11 +105,7 @@ class PeerSocketTests(TestCase):
             (mine, self.alice, BOB, Role.REQUESTER),
             (theirs, self.bob, ALICE, Role.ACCEPTER),
         ):
-            path.when_lost().addCallback(
-                lambda reason, owner=owner, peer=peer, role=role: following.append(
-                    owner.punch(peer, role, self.at_bob())
-                )
-            )
+            path.when_lost().addCallback(self.follow, following, owner, peer, role)
         gone = theirs.when_lost()
         self.alice.close_path(BOB)
         await gone
@@ -121,6 +117,10 @@ class PeerSocketTests(TestCase):
         pending.addErrback(lambda failure: failure.trap(PunchingFailed))
         await self.alice.stop()
         await pending
+
+    def follow(self, reason: str, following: list[Deferred[Any]], owner: PeerSocket, peer: UUID, role: Role) -> None:
+        """Begin again."""
+        following.append(owner.punch(peer, role, self.at_bob()))
 
     def test_unreachable(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.unreachable())
@@ -154,7 +154,7 @@ class PeerSocketTests(TestCase):
         self.assertEqual((self.alice._punching, self.alice._machine.deadline()), ({}, None))
         first = self.alice.punch(CAROL, Role.REQUESTER, [])
         second = self.alice.punch(CAROL, Role.REQUESTER, [])
-        error = await self.assertFailure(first, PunchingFailed)
+        error: Any = await self.assertFailure(first, PunchingFailed)
         self.assertEqual(error.reason, "replaced by a new request")
         first.cancel()
         second.cancel()

@@ -24,6 +24,7 @@ from tests.protocols.chatr.simulated import (
     MASQUERADE,
     PORT_RESTRICTED,
     SYMMETRIC,
+    Disturbance,
     Host,
     Kind,
     Nat,
@@ -32,6 +33,16 @@ from tests.protocols.chatr.simulated import (
 
 ALICE, BOB = UUID(int=0xA11CE), UUID(int=0xB0B)
 PORT = 1231
+
+
+def shuffled(seed: int) -> Disturbance:
+    """Every datagram takes its own time."""
+    chance = random.Random(seed)
+
+    def disturb(data: bytes, source: DatagramAddress, destination: DatagramAddress) -> list[float]:
+        return [chance.uniform(0.01, 0.3)]
+
+    return disturb
 
 
 class Scene:
@@ -50,9 +61,9 @@ class Scene:
 
     def punch(self, delay: float = 0.05) -> None:
         """Both begin; Bob, who accepts, a little later."""
-        self.alice.call(lambda now: self.alice.machine.punch(BOB, Role.REQUESTER, self.offered(self.bob), now))
+        self.alice.punch(BOB, Role.REQUESTER, self.offered(self.bob))
         self.network.run(delay)
-        self.bob.call(lambda now: self.bob.machine.punch(ALICE, Role.ACCEPTER, self.offered(self.alice), now))
+        self.bob.punch(ALICE, Role.ACCEPTER, self.offered(self.alice))
 
     def opened(self) -> bool:
         """Whether there is one path, and messages pass over it in both directions."""
@@ -151,16 +162,16 @@ class OutcomeTests(SynchronousTestCase):
             BOB: [Candidate((nat.outside, PORT), CandidateKind.REFLEXIVE)],
             ALICE: [Candidate((nat.outside, 4001), CandidateKind.REFLEXIVE)],
         }
-        one.alice.call(lambda now: one.alice.machine.punch(BOB, Role.REQUESTER, offers[BOB], now))
-        one.bob.call(lambda now: one.bob.machine.punch(ALICE, Role.ACCEPTER, offers[ALICE], now))
+        one.alice.punch(BOB, Role.REQUESTER, offers[BOB])
+        one.bob.punch(ALICE, Role.ACCEPTER, offers[ALICE])
         network.run(12)
         self.assertTrue(one.opened())
 
     def test_no_candidates(self) -> None:
         """Who was told nothing usable waits for the other's checks."""
         one = scene(None, None)
-        one.alice.call(lambda now: one.alice.machine.punch(BOB, Role.REQUESTER, [], now))
-        one.bob.call(lambda now: one.bob.machine.punch(ALICE, Role.ACCEPTER, one.offered(one.alice), now))
+        one.alice.punch(BOB, Role.REQUESTER, [])
+        one.bob.punch(ALICE, Role.ACCEPTER, one.offered(one.alice))
         one.network.run(1)
         self.assertTrue(one.opened())
 
@@ -173,7 +184,7 @@ class TimingTests(SynchronousTestCase):
         network = Network()
         alice = network.host(ALICE)
         offered = [Candidate((f"192.0.2.{number}", 9), CandidateKind.HOST) for number in range(3)]
-        alice.call(lambda now: alice.machine.punch(BOB, Role.REQUESTER, offered, now))
+        alice.punch(BOB, Role.REQUESTER, offered)
         self.assertEqual([address for _, _, address in alice.sent], [one.address for one in offered])
         network.run(30)
         times = [round(at - 1000, 3) for at, _, address in alice.sent if address == offered[0].address]
@@ -192,7 +203,7 @@ class TimingTests(SynchronousTestCase):
         network = Network()
         alice = network.host(ALICE)
         offered = [Candidate((f"192.0.2.{number}", 9), CandidateKind.HOST) for number in range(40)]
-        alice.call(lambda now: alice.machine.punch(BOB, Role.REQUESTER, offered, now))
+        alice.punch(BOB, Role.REQUESTER, offered)
         network.run(11)
         times = [at for at, _, _ in alice.sent]
         self.assertEqual({address for _, _, address in alice.sent}, {one.address for one in offered[:16]})
@@ -253,10 +264,10 @@ class TimingTests(SynchronousTestCase):
             one = scene(None, MASQUERADE)
             one.bob.nat = None
             one.bob.address = ("203.0.113.9", 1231)
-            one.alice.call(lambda now, one=one: one.alice.machine.punch(BOB, Role.REQUESTER, one.offered(one.bob), now))
+            one.alice.punch(BOB, Role.REQUESTER, one.offered(one.bob))
             one.network.run(delay)
             self.assertEqual(one.bob.sent, [])
-            one.bob.call(lambda now, one=one: one.bob.machine.punch(ALICE, Role.ACCEPTER, [], now))
+            one.bob.punch(ALICE, Role.ACCEPTER, [])
             self.assertEqual(bool(one.bob.sent), expected)
             one.network.run(5)
             self.assertEqual(one.opened(), expected)
@@ -268,8 +279,7 @@ class NominationTests(SynchronousTestCase):
     def test_one_path(self) -> None:
         """Several ways work: both sides take the same one."""
         for seed in range(20):
-            shuffle = random.Random(seed)
-            network = Network(lambda data, source, destination, shuffle=shuffle: [shuffle.uniform(0.01, 0.3)], seed)
+            network = Network(shuffled(seed), seed)
             one = scene(None, None, network)
             # Each has a second address, which the simulation delivers to the same host.
             for host, other in ((one.alice, "203.0.113.101"), (one.bob, "203.0.113.102")):
@@ -281,8 +291,8 @@ class NominationTests(SynchronousTestCase):
                 ]
                 for host, second in ((one.alice, "203.0.113.101"), (one.bob, "203.0.113.102"))
             }
-            one.alice.call(lambda now, o=offers, s=one: s.alice.machine.punch(BOB, Role.REQUESTER, o[s.bob], now))
-            one.bob.call(lambda now, o=offers, s=one: s.bob.machine.punch(ALICE, Role.ACCEPTER, o[s.alice], now))
+            one.alice.punch(BOB, Role.REQUESTER, offers[one.bob])
+            one.bob.punch(ALICE, Role.ACCEPTER, offers[one.alice])
             network.run(15)
             self.assertTrue(one.opened(), seed)
 
@@ -299,8 +309,8 @@ class NominationTests(SynchronousTestCase):
     def test_nobody_but_the_requester(self) -> None:
         """USE-CANDIDATE counts from the requester only: two accepters never meet."""
         one = scene(None, None)
-        one.alice.call(lambda now: one.alice.machine.punch(BOB, Role.ACCEPTER, one.offered(one.bob), now))
-        one.bob.call(lambda now: one.bob.machine.punch(ALICE, Role.ACCEPTER, one.offered(one.alice), now))
+        one.alice.punch(BOB, Role.ACCEPTER, one.offered(one.bob))
+        one.bob.punch(ALICE, Role.ACCEPTER, one.offered(one.alice))
         one.network.run(12)
         self.assertEqual(one.alice.told(PathOpened) + one.bob.told(PathOpened), [])
 
@@ -325,9 +335,9 @@ class NominationTests(SynchronousTestCase):
             Candidate(one.bob.address, CandidateKind.REFLEXIVE),
             Candidate(second, CandidateKind.HOST),
         ]
-        one.bob.call(lambda now: one.bob.machine.punch(ALICE, Role.ACCEPTER, [], now))
-        carol.call(lambda now: carol.machine.punch(ALICE, Role.ACCEPTER, [], now))
-        one.alice.call(lambda now: one.alice.machine.punch(BOB, Role.REQUESTER, offered, now))
+        one.bob.punch(ALICE, Role.ACCEPTER, [])
+        carol.punch(ALICE, Role.ACCEPTER, [])
+        one.alice.punch(BOB, Role.REQUESTER, offered)
         network.run(9)
         [opened] = one.alice.told(PathOpened)
         self.assertEqual(opened.candidate.address, second)
