@@ -13,6 +13,12 @@ TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
+    "chatr_stun": ("connectd.protocols.chatr.stun", "connectd.protocols.chatr.binding"),
+    "chatr_puncher": (
+        "connectd.protocols.chatr.puncher",
+        "connectd.protocols.chatr.checks",
+        "connectd.protocols.chatr.stun",
+    ),
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

@@ -12,11 +12,14 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.proxy import ProxyHeaderParser
+from connectd.protocols.chatr.binding import BindingMachine
+from connectd.protocols.chatr.checks import Pair, PairState
+from connectd.protocols.chatr.stun import BindingMessage
 from connectd.protocols.lekt.conversation import ConversationMachine
 from connectd.protocols.lekt.listing import Listing
 from connectd.protocols.lekt.machine import ClientMachine, ServerMachine
 from connectd.protocols.lekt.presence import Presence
-from connectd.sansio import Ended, Event, Machine, Outcome
+from connectd.sansio import DatagramAddress, Ended, Event, Machine, Outcome
 from fuzz import __main__ as command
 from fuzz import pseudo_random, with_atheris
 from fuzz.script import Script, chunk, cut
@@ -71,6 +74,8 @@ class TargetTests(SynchronousTestCase):
             ("lekt_client", ClientMachine, "_additions"),
             ("lekt_conversation", ConversationMachine, "_message"),
             ("proxy_header", ProxyHeaderParser, "feed"),
+            ("chatr_stun", BindingMachine, "_take"),
+            ("chatr_puncher", Pair, "_open"),
         ):
             self.assertIn("ZeroDivisionError", self.breaking(name, owner, attribute, broken), name)
 
@@ -84,6 +89,16 @@ class TargetTests(SynchronousTestCase):
         self.assertIn("LEKT-7", self.breaking("lekt_server", Presence, "answer", forgetful))
         self.assertIn("LEKT-9", self.breaking("lekt_server", Presence, "leave", lambda *arguments: None))
         self.assertIn("add up", self.breaking("lekt_client", Listing, "changes", lambda listing: ([], [])))
+
+    def test_wrong_paths(self) -> None:
+        """CH-32, CH-40: answers that go too far, and a path that nobody has proven, are noticed."""
+        self.assertIn("CH-32", self.breaking("chatr_stun", BindingMachine, "_take", lambda *arguments: True))
+
+        def credulous(self: Pair, message: BindingMessage, address: DatagramAddress, now: float) -> None:
+            if (check := self._check_for(address, now)) is not None and self.state is PairState.CHECKING:
+                self._open(check, now)
+
+        self.assertIn("only an address", self.breaking("chatr_puncher", Pair, "receive_request", credulous))
 
     def test_wrong_output(self) -> None:
         """COM-12: a refusal without its words is noticed."""
