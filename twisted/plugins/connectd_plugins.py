@@ -13,3 +13,6 @@ connectd = ServiceMaker(
 
 lekt = ProtocolLine("lekt", "connectd.protocols.lekt.plugin")
 lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery and presence).")
+
+chatr = ProtocolLine("chatr", "connectd.protocols.chatr.plugin")
+chatr_command = ListenerCommand("chatr", "Chatr Connect: clients with registered keys meet over UDP (rendezvous).")
