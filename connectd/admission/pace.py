@@ -43,12 +43,11 @@ class Pace:
         burst = max(60.0, interval)
         # No later than a whole burst away, though the clock may have been set back.
         booked = min(max(self._booked.get(source, now), now), now + burst)
-        if booked - now > burst - interval + 1e-6:
-            return False
-        self._booked[source] = booked + interval
+        there = booked - now <= burst - interval + 1e-6
+        self._booked[source] = booked + interval if there else booked
         self._booked.move_to_end(source)
         while self._booked and next(iter(self._booked.values())) <= now:
             self._booked.popitem(last=False)
         if len(self._booked) > self._maximum_sources:
             self._booked.popitem(last=False)
-        return True
+        return there

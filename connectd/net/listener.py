@@ -345,9 +345,9 @@ class Listener(Driver, Service, abc.ABC):
     def startService(self) -> None:
         Service.startService(self)
         self.deadlines.start()
-        for face in self.faces:
+        for number, face in enumerate(self.faces):
             self._ports.append(self.adopt(face))
-            log.info("{title} is listening", title=self.title)
+            log.info(f"{{title}} is listening{' at {face}' if number else ''}", title=self.title, face=face.address)
 
     def adopt(self, face: BoundSocket) -> IListeningPort:
         """Begin to take what comes in at a face. A wing with faces of several kinds tells them apart here."""

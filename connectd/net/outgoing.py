@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
@@ -54,6 +55,8 @@ class Outgoing:
             self._direct = True
         elif not INegotiated.providedBy(transport):
             self._register()
+        else:
+            _send_at_once(underlying(transport))
 
     def _register(self) -> None:
         """Let the transport tell when more waits than the high-water mark."""
@@ -138,3 +141,10 @@ class Outgoing:
     def _watch(self, when: float) -> None:
         """Be called at that time at the latest."""
         raise NotImplementedError
+
+
+def _send_at_once(transport: Any) -> None:
+    """What is said right behind a TLS handshake would wait for the peer's delayed acknowledgement of that, 40 ms."""
+    if isinstance(transport, tcp.Connection):
+        with suppress(OSError):  # it is gone already, or no TCP
+            transport.setTcpNoDelay(True)

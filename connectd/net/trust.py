@@ -14,9 +14,9 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
-from service_identity import DNS_ID, IPAddress_ID, VerificationError
+from service_identity import VerificationError
 from service_identity.cryptography import extract_patterns
-from service_identity.hazmat import verify_service_identity
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,

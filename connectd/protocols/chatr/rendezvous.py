@@ -162,10 +162,9 @@ class Rendezvous:
 def _take_token(client: _Client, now: float) -> bool:
     # No later than a whole burst away, though the clock may have been set back.
     booked = min(max(client.booked, now), now + REQUEST_BURST / REQUEST_RATE)
-    if booked - now > (REQUEST_BURST - 1) / REQUEST_RATE + 1e-6:
-        return False
-    client.booked = booked + 1 / REQUEST_RATE
-    return True
+    there = booked - now <= (REQUEST_BURST - 1) / REQUEST_RATE + 1e-6
+    client.booked = booked + 1 / REQUEST_RATE if there else booked
+    return there
 
 
 def _with(uuids: set[UUID] | None, uuid: UUID) -> set[UUID]:
