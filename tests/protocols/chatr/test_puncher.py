@@ -187,6 +187,7 @@ class ForgedTests(Case):
         for index, name in enumerate(names):
             self.receive(encode_request(bytes((index,)) * 12, name))
         self.nothing_came()
+        self.assertEqual(list(self.alice._early), [username(ALICE, MALLORY)], "only what is for us is remembered")
 
     def test_replayed(self) -> None:
         """CH-33: a transaction id counts once: a copy from elsewhere makes no candidate and gets no answer."""
