@@ -13,6 +13,8 @@ from tests.processes import Started
 CONFIGURATION = """
 [daemon]
 status = ""
+[admission]
+connection_rate = 0
 [[listener]]
 protocol = "chatr"
 certificate = "chatr.pem"
