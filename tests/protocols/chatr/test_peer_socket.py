@@ -25,7 +25,7 @@ NOWHERE = ip_address("0.0.0.0")
 class PeerSocketTests(TestCase):
     """CH-40 to CH-42 for an application."""
 
-    interface = "127.0.0.1"
+    interface = here = "127.0.0.1"
 
     def setUp(self) -> None:
         self.alice, self.bob = self.bound(ALICE), self.bound(BOB)
@@ -38,7 +38,7 @@ class PeerSocketTests(TestCase):
 
     def at_bob(self) -> list[Candidate]:
         """What Alice and Bob are told: the agreed port is Bob's, and Alice's is another (one host has it once)."""
-        return candidates(HERE, NOWHERE, self.bob.port, loopback=True)
+        return candidates(ip_address(self.here), NOWHERE, self.bob.port, loopback=True)
 
     async def meet(self) -> tuple[PeerPath, PeerPath]:
         """Both paths."""
@@ -52,8 +52,8 @@ class PeerSocketTests(TestCase):
     async def messages(self) -> None:
         """CH-41: one agreed port number is enough, if one side has it; the path says that it proves no identity."""
         mine, theirs = await self.meet()
-        self.assertEqual((mine.peer, mine.address), (BOB, ("127.0.0.1", self.bob.port)))
-        self.assertEqual((theirs.peer, theirs.address), (ALICE, ("127.0.0.1", self.alice.port)))
+        self.assertEqual((mine.peer, mine.address), (BOB, (self.here, self.bob.port)))
+        self.assertEqual((theirs.peer, theirs.address), (ALICE, (self.here, self.alice.port)))
         self.assertEqual(theirs.candidate.kind, CandidateKind.PEER_REFLEXIVE)
         self.assertFalse(mine.identity_proven)
         self.assertEqual((self.alice.paths, self.bob.paths), ([mine], [theirs]))
@@ -162,11 +162,12 @@ class PeerSocketTests(TestCase):
 
     def test_taken(self) -> None:
         """CH-11: a port that is taken is refused with what to do."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.bind(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in self.here else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as other:
+            other.bind((self.here, 0))
             port = other.getsockname()[1]
             error = self.assertRaises(
-                BindError, PeerSocket.bind, reactor, CAROL, port=port, interface=self.interface or "127.0.0.1"
+                BindError, PeerSocket.bind, reactor, CAROL, port=port, interface=self.interface or self.here
             )
         self.assertIn(f"port {port} is already in use", str(error))
 
@@ -175,3 +176,9 @@ class BothFamiliesTests(PeerSocketTests):
     """The same on sockets that are bound to all addresses."""
 
     interface = ""
+
+
+class IPv6Tests(PeerSocketTests):
+    """The same over IPv6."""
+
+    interface = here = "::1"
