@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from cryptography.x509 import DNSName, SubjectAlternativeName
+
 from connectd.config import load, render
 from connectd.directory import SEALED_PASSWORD, Database, KeyFile
 from connectd.net.certificates import read_certificate
