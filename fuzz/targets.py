@@ -8,11 +8,15 @@ from collections.abc import Callable
 import attrs
 
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
+_CHATR = ("connectd.protocols.chatr.machine", "connectd.protocols.chatr.packets", "connectd.sansio", "connectd.wire")
 
 TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
+    "chatr_server": (*_CHATR, "connectd.protocols.chatr.rendezvous"),
+    "chatr_client": _CHATR,
+    "chatr_registration": ("connectd.protocols.chatr.registration", "connectd.protocols.chatr.keys"),
     "chatr_stun": ("connectd.protocols.chatr.stun", "connectd.protocols.chatr.binding"),
     "chatr_puncher": (
         "connectd.protocols.chatr.puncher",

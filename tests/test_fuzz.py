@@ -8,12 +8,17 @@ import os
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.proxy import ProxyHeaderParser
 from connectd.protocols.chatr.binding import BindingMachine
 from connectd.protocols.chatr.checks import Pair, PairState
+from connectd.protocols.chatr.machine import ClientMachine as ChatrClientMachine
+from connectd.protocols.chatr.packets import ClientInfo, IPAddress
+from connectd.protocols.chatr.registration import Registration
+from connectd.protocols.chatr.rendezvous import Delivery, Rendezvous
 from connectd.protocols.chatr.stun import BindingMessage
 from connectd.protocols.lekt.conversation import ConversationMachine
 from connectd.protocols.lekt.listing import Listing
@@ -74,6 +79,9 @@ class TargetTests(SynchronousTestCase):
             ("lekt_client", ClientMachine, "_additions"),
             ("lekt_conversation", ConversationMachine, "_message"),
             ("proxy_header", ProxyHeaderParser, "feed"),
+            ("chatr_server", Rendezvous, "leave"),
+            ("chatr_client", ChatrClientMachine, "_step"),
+            ("chatr_registration", Registration, "__init__"),
             ("chatr_stun", BindingMachine, "_take"),
             ("chatr_puncher", Pair, "_open"),
         ):
@@ -89,6 +97,13 @@ class TargetTests(SynchronousTestCase):
         self.assertIn("LEKT-7", self.breaking("lekt_server", Presence, "answer", forgetful))
         self.assertIn("LEKT-9", self.breaking("lekt_server", Presence, "leave", lambda *arguments: None))
         self.assertIn("add up", self.breaking("lekt_client", Listing, "changes", lambda listing: ([], [])))
+
+    def test_revealed(self) -> None:
+        """CH-7, CH-23: an address that is told too early, and a body that is taken for anybody, are noticed."""
+        self.assertIn("CH-7", self.breaking("chatr_server", Rendezvous, "request", _reveal))
+        everybody = mock.patch("fuzz.chatr_registration.check_binding", return_value=None)
+        with everybody:
+            self.assertIn("CH-23", self.run_target("chatr_registration"))
 
     def test_wrong_paths(self) -> None:
         """CH-32, CH-40: answers that go too far, and a path that nobody has proven, are noticed."""
@@ -109,6 +124,12 @@ class TargetTests(SynchronousTestCase):
     def test_unbounded_input(self) -> None:
         """COM-2: input that is held without bound is noticed."""
         self.assertIn("COM-2", self.breaking("lekt_client", ClientMachine, "_step", lambda machine, now: None))
+
+
+def _reveal(self: Rendezvous, requester: UUID, target: UUID, private: IPAddress, now: float) -> list[Delivery]:
+    """Tell a requester at once where his target is."""
+    there = self._clients.get(target)
+    return [] if there is None else [(requester, ClientInfo(target, there.address))]
 
 
 class _Toy(Machine):
