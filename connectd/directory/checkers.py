@@ -72,7 +72,7 @@ class DirectoryChecker:
             :class:`~connectd.directory.errors.DirectoryError` where nothing can be said.
         """
         if IKeyProof.providedBy(credentials):
-            return Deferred.fromCoroutine(self._check_key(credentials))
+            return maybeDeferred(self._check_key, credentials)
         check = self._check_secret if IUsernameSecret.providedBy(credentials) else self._check_password
         return Deferred.fromCoroutine(check(credentials))
 
@@ -93,12 +93,15 @@ class DirectoryChecker:
             raise UnauthorizedLogin(WRONG_PASSWORD)
         return account.name
 
-    async def _check_key(self, credentials: Any) -> str:
-        directory = self._directory
-        key = directory.registered_key(credentials.uuid)
-        check = cast("Callable[[bytes | None], Any]", credentials.checkKey)
-        right = await maybeDeferred(check, key)
-        # Meanwhile it may have been replaced.
-        if not right or key is None or directory.registered_key(credentials.uuid) != key:
-            raise UnauthorizedLogin(WRONG_PASSWORD)
-        return ""
+    def _check_key(self, credentials: Any) -> Deferred[str]:
+        directory, uuid = self._directory, credentials.uuid
+        key = directory.registered_key(uuid)
+
+        def checked(right: bool) -> str:
+            # Meanwhile it may have been replaced.
+            if not right or key is None or directory.registered_key(uuid) != key:
+                raise UnauthorizedLogin(WRONG_PASSWORD)
+            return ""
+
+        checking: Deferred[bool] = maybeDeferred(cast("Callable[[bytes | None], Any]", credentials.checkKey), key)
+        return checking.addCallback(checked)

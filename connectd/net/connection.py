@@ -289,7 +289,7 @@ class Connection(Outgoing):
             return
         if not self._heard:
             self._heard = True
-            if not self._direct and INegotiated.providedBy(self.transport):
+            if not self._direct and INegotiated.providedBy(self.transport) and not self._tells_congestion():
                 self._register()
         try:
             events = self.machine.receive_data(data, self.driver.clock.seconds())
@@ -326,6 +326,10 @@ class Connection(Outgoing):
             self._entry = None
         self._release()
         self.driver.connection_closed(self)
+
+    def _tells_congestion(self) -> bool:
+        """Whether the transport calls :meth:`congested` by itself (:class:`connectd.net.tls.DirectTLS`)."""
+        return getattr(self.transport, "writes_at_once", False)
 
     def _under_us(self, fault: TransportFault) -> None:
         outcome = fault.outcome

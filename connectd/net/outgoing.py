@@ -63,6 +63,10 @@ class Outgoing:
         underlying(self.transport).bufferSize = HIGH_WATER
         self.transport.registerProducer(self, True)
 
+    def congested(self) -> None:
+        """What lies under us writes at once, and for the first time could not: be told when it can again."""
+        self._register()
+
     def _write(self, data: bytes) -> None:
         if self._direct:
             try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from OpenSSL import SSL
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITransport
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -57,6 +59,82 @@ def server_context(certificate: Certificate) -> SSL.Context:
     return context
 
 
+@implementer(ITransport)
+class SocketTransport:
+    """The transport under TLS: writes to the socket at once, as :class:`connectd.net.outgoing.Outgoing` does without
+    TLS.
+
+    Only what the socket does not take waits in Twisted's transport, which is registered for writing then. A handshake
+    and a goodbye are four small writes, and each would be a turn of the reactor of its own.
+
+    :param transport: Twisted's, of a TCP connection.
+    :param congested: called before something has to wait for the first time.
+    """
+
+    __slots__ = ("_congested", "_direct", "_socket", "transport")
+
+    def __init__(self, transport: Any, congested: Callable[[], None]) -> None:
+        self.transport = transport
+        self._socket = transport.getHandle()
+        self._congested = congested
+        self._direct = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, now if that is possible."""
+        transport = self.transport
+        if self._direct:
+            if not transport.connected or transport.disconnecting:
+                return
+            try:
+                sent = self._socket.send(data)
+            except OSError:
+                sent = 0  # the socket is full; or broken, and the transport will find that out
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._direct = False
+            self._congested()
+        transport.write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Write several."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close once everything is written."""
+        self.transport.loseConnection()
+
+    def getPeer(self) -> Any:
+        """Where the peer is."""
+        return self.transport.getPeer()
+
+    def getHost(self) -> Any:
+        """Where we are."""
+        return self.transport.getHost()
+
+
+class DirectTLS(TLSMemoryBIOProtocol):
+    """TLS that writes to its socket at once. It does not gather small writes: a Connection writes once in a turn."""
+
+    writes_at_once = False
+    """Whether the protocol over it need not be its producer before it is told of congestion."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """Begin the handshake."""
+        if isinstance(transport, tcp.Connection):
+            self.writes_at_once = True
+            transport = SocketTransport(transport, self._congested)
+        super().makeConnection(transport)
+
+    def _congested(self) -> None:
+        congested = getattr(self.wrappedProtocol, "congested", None)
+        if congested is not None:
+            congested()
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
     """A certificate file, and the TLS connections that are made with it.
@@ -90,8 +168,7 @@ class ServerTLS:
 
     def protect(self, protocol: IProtocol) -> TLSMemoryBIOProtocol:
         """Lay TLS under a protocol: what comes back is for the socket."""
-        # Not Twisted's buffering one: a Connection writes once in a turn as it is.
-        return TLSMemoryBIOProtocol(self._factory, protocol)
+        return DirectTLS(self._factory, protocol)
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """A connection with the present certificate; Twisted asks."""

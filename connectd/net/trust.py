@@ -30,7 +30,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from connectd.net.certificates import has_alternative_names, read_certificates
-from connectd.net.tls import CIPHERS
+from connectd.net.tls import CIPHERS, DirectTLS
 from connectd.net.transport_faults import TransportFault
 from connectd.sansio import Outcome
 
@@ -177,4 +177,4 @@ class _WrappingFactory(Factory):
         protocol = self._wrapped.buildProtocol(address)
         if protocol is None:
             return None
-        return TLSMemoryBIOProtocol(TLSMemoryBIOFactory(self._trust, True, Factory()), protocol)
+        return DirectTLS(TLSMemoryBIOFactory(self._trust, True, Factory()), protocol)

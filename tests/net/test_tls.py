@@ -19,16 +19,17 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from connectd.admission import Admission, AdmissionLimits
 from connectd.events import Events
 from connectd.net.certificates import Certificate, CertificateError, make_certificate, read_certificates
 from connectd.net.connection import Connection
 from connectd.net.listener import Context
-from connectd.net.outgoing import HIGH_WATER
+from connectd.net.outgoing import HIGH_WATER, WRITING
 from connectd.net.tls import LOOK_INTERVAL, ServerTLS, server_context
 from connectd.net.transport_faults import TransportFault, transport_fault
 from connectd.net.trust import NotTrusted, Trust, pin_of
@@ -43,6 +44,7 @@ def logged(test: Any) -> list[str]:
     """The lines of the log at warning and above."""
     lines: list[str] = []
 
+    @implementer(ILogObserver)
     def observe(event: Any) -> None:
         if event["log_level"] >= LogLevel.info and str(event.get("log_namespace", "")).startswith("connectd.net.tls"):
             lines.append(event["log_format"].format(**event))
@@ -181,8 +183,11 @@ class Waiter(Protocol):
     """A client that waits."""
 
     def __init__(self) -> None:
-        self.secured: Deferred[Any] = Deferred()
+        self.received = b""
         self.lost: Deferred[BaseException | None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - as Twisted does
         self.lost.callback(reason.value)
@@ -208,7 +213,9 @@ class SocketCase(TestCase):
         self.listener.tls = ServerTLS("toy", self.file.path, reactor)
         self.listener.tls.start()
         self.listener.startService()
-        self.port = self.listener.faces[0].port
+        port = self.listener.faces[0].port
+        assert port is not None
+        self.port = port
         self.addCleanup(self.listener.stopService)
         self.addCleanup(self.listener.tls.stop)
 
@@ -229,7 +236,8 @@ class SocketCase(TestCase):
 
     def connect(self, trust: Trust) -> Deferred[Waiter]:
         endpoint = trust.wrap(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port))
-        return endpoint.connect(Factory.forProtocol(Waiter))  # type: ignore[no-any-return]
+        connecting: Any = endpoint.connect(Factory.forProtocol(Waiter))
+        return connecting  # type: ignore[no-any-return]  # a Deferred of what the factory builds
 
     async def until(self, look: Any) -> None:
         for _ in range(2000):
@@ -271,18 +279,48 @@ class VersionTests(SocketCase):
 
 
 class TransportTests(SocketCase):
+    async def test_at_once(self) -> None:
+        """What is written leaves at once, without a turn of the reactor and without waiting for acknowledgements."""
+        client, connection = await self.met()
+        below: Any = connection.transport
+        self.assertTrue(below.transport.getTcpNoDelay())
+        connection.write(b"hello")
+        self.assertEqual((below.transport.transport.dataBuffer, below.transport.transport._tempDataBuffer), (b"", []))
+        self.assertIsNone(below.transport.transport.producer)
+        await self.part(client)
+
     async def test_high_water(self) -> None:
-        """COM-6: behind TLS, too, 256 KiB may wait for a peer, and what is written leaves at once."""
+        """COM-6: behind TLS, too, 256 KiB may wait for a peer that does not read, whose input is paused then; once it
+        reads, all comes, in order."""
+        client, connection = await self.met()
+        client.transport.pauseProducing()
+        below: Any = connection.transport
+        written = 0
+        while not connection._paused & WRITING and written < 64 << 20:
+            connection.write(written.to_bytes(8, "big") * 8192)
+            written += 65536
+            await deferLater(reactor, 0)
+        self.assertTrue(connection._paused & WRITING)
+        self.assertEqual(below.transport.transport.bufferSize, HIGH_WATER)
+        drained = connection.drained()
+        client.transport.resumeProducing()
+        await drained
+        await self.until(lambda: len(client.received) == written)
+        self.assertEqual(client.received, b"".join(at.to_bytes(8, "big") * 8192 for at in range(0, written, 65536)))
+        await self.part(client)
+
+    async def met(self) -> tuple[Any, Connection]:
+        """A client, and the connection to it that it has said something on."""
         self.listen(make_certificate(["toy.example"]))
         client = await self.connect(Trust("x", pins=[pin_of(one) for one in read_certificates(self.file.path)]))
         transport: Any = client.transport
         transport.write(b"LOGIN")
         await self.until(lambda: any(connection._heard for connection in self.listener.connections))
         (connection,) = self.listener.connections
-        below: Any = connection.transport
-        self.assertEqual(below.transport.bufferSize, HIGH_WATER)
-        self.assertTrue(below.transport.getTcpNoDelay())
-        transport.abortConnection()
+        return client, connection
+
+    async def part(self, client: Any) -> None:
+        client.transport.abortConnection()
         await client.lost
 
     async def test_alert(self) -> None:

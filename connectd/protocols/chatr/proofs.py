@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import Deferred
@@ -10,7 +9,7 @@ from zope.interface import implementer
 
 from connectd.directory.checkers import IKeyProof
 from connectd.protocols.chatr.keys import verify_uuid
-from connectd.workers.threads import run_in_thread
+from connectd.workers.threads import BatchedThread
 
 
 @implementer(IKeyProof)
@@ -19,19 +18,19 @@ class SignedUUID:
 
     :param uuid: who it is.
     :param signature: of its 16 bytes.
-    :param reactor: in whose threads keys are asked: what OpenSSL computes there does not hold the reactor up.
+    :param thread: where keys are asked: what OpenSSL computes there does not hold the reactor up.
     :ivar key: the key that has said yes, DER SubjectPublicKeyInfo.
     """
 
-    def __init__(self, uuid: UUID, signature: bytes, reactor: Any) -> None:
+    def __init__(self, uuid: UUID, signature: bytes, thread: BatchedThread) -> None:
         self.uuid = uuid
         self.key: bytes | None = None
         self._signature = signature
-        self._reactor = reactor
+        self._thread = thread
 
     def checkKey(self, key: bytes | None) -> Deferred[bool]:
         """Whether it is signed with the private key of this one; the same work whatever the answer (COM-10)."""
-        verified = run_in_thread(self._reactor, verify_uuid, key, self._signature, self.uuid)
+        verified = self._thread.run(verify_uuid, key, self._signature, self.uuid)
 
         def note(right: bool) -> bool:
             if right:

@@ -42,6 +42,7 @@ from connectd.protocols.chatr.rest import RegistrationFace, is_loopback
 from connectd.protocols.chatr.settings import ChatrSettings
 from connectd.sansio import Ended, Established, Outcome
 from connectd.settings import ListenerSettings
+from connectd.workers.threads import BatchedThread
 
 PROBE_INTERVAL = 15.0
 """Seconds in which a session is probed once at most, whoever comes with its UUID (CH-3)."""
@@ -79,6 +80,7 @@ class ChatrListener(Listener):
         self.tls = ServerTLS(self.protocol, settings.certificate, context.reactor)
         super().__init__(settings, context)
         self.rendezvous = Rendezvous()
+        self._verifying = BatchedThread(context.reactor)
         self.places: dict[UUID, Place] = {}
         """Who is connected, or about to be."""
         self._expiry: Entry | None = None
@@ -110,7 +112,7 @@ class ChatrListener(Listener):
         connection.decide(placing, lambda result, now: machine.accept(now))
 
     async def _admit(self, connection: Connection, event: ConnectReceived) -> None:
-        proof = SignedUUID(event.uuid, event.signature, self.context.reactor)
+        proof = SignedUUID(event.uuid, event.signature, self._verifying)
         try:
             await self.login(connection, proof, str(event.uuid))
         except WrongProof:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
@@ -96,7 +97,7 @@ class ClientTests(ClientCase):
         machine.request(BOB, PRIVATE, NOW)
         machine.accept_request(BOB, PRIVATE, NOW)
         machine.deny_request(BOB, NOW)
-        packets = [
+        packets: list[Any] = [
             ConnectionRequest(BOB, PRIVATE),
             ConnectionRequestAccept(BOB, PRIVATE),
             ConnectionRequestDenied(BOB),
@@ -107,7 +108,7 @@ class ClientTests(ClientCase):
 
     def test_told(self) -> None:
         """CH-6, CH-7: what it is told about them."""
-        said = [
+        said: list[tuple[Any, Event]] = [
             (ConnectionRequest(BOB, PRIVATE), RequestReceived(BOB, PRIVATE)),
             (ConnectionRequestAccept(BOB, PRIVATE), RequestAccepted(BOB, PRIVATE)),
             (ConnectionRequestDenied(BOB), Denied(BOB)),

@@ -6,6 +6,7 @@ import os
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -86,7 +87,8 @@ class FileTests(SynchronousTestCase):
     def failure(self, path: str) -> IdentityError:
         with self.assertRaises(IdentityError) as caught:
             save(identity(7), path)
-        return caught.exception
+        error: IdentityError = caught.exception
+        return error
 
     def test_generated(self) -> None:
         """CH-21: keys of 2,048 to 8,192 bits."""
@@ -130,7 +132,7 @@ class SignatureTests(SynchronousTestCase):
         sizes: list[int] = []
         genuine = keys.is_signed
 
-        def counted(public: keys.RSAPublicKey, signature: bytes, data: bytes) -> bool:
+        def counted(public: RSAPublicKey, signature: bytes, data: bytes) -> bool:
             sizes.append(public.key_size)
             return genuine(public, signature, data)
 

@@ -70,7 +70,7 @@ class RestCase(TestCase):
     rest = LOOPBACK
     limits = AdmissionLimits(connection_rate=0)
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.folder = temporary_folder(self)
         self.certificate = write_pem(self.folder)
         self.directory = DirectoryService(os.path.join(self.folder, "connectd.db"), reactor=reactor)
@@ -93,7 +93,9 @@ class RestCase(TestCase):
         self.listener.startService()
         self.addCleanup(self.listener.stopService)
         assert self.listener.registration is not None
-        self.port = self.listener.registration.face.port
+        port = self.listener.registration.face.port
+        assert port is not None
+        self.port = port
         self.registry = KeyRegistry(reactor, self.url(), self.trust())
 
     def url(self) -> str:
@@ -347,7 +349,7 @@ class SlowTests(RestCase):
 class SecureTests(RestCase):
     rest = "tcp:0:interface=127.0.0.1"
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.settings = {"rest_certificate": write_pem(temporary_folder(self), make_certificate(["127.0.0.1"]))}
         await super().setUp()
 

@@ -178,7 +178,7 @@ class PlaceTests(SceneCase):
     def test_one_probe_in_15_seconds(self) -> None:
         """CH-3: within 15 s of a probe newcomers are refused at once; after that, it is probed again."""
         first = self.client(1)
-        never = {"retry_policy": lambda attempts: 1000.0}
+        never: dict[str, Any] = {"retry_policy": lambda attempts: 1000.0}
         self.assertEqual(self.last_end(self.client(1, "198.51.100.9", **never)), "refused: Already connected!")
         dialogue: Any = first._dialogue
         dialogue.connection.pause()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
@@ -134,7 +135,7 @@ class ConnectTests(ServerCase):
 
     def test_anything_else_first(self) -> None:
         """CH-1: the first packet is Connect."""
-        others = [Disconnect("x"), Connected(), Ping(1), Pong(1), ConnectionRequest(BOB, PRIVATE)]
+        others: list[Any] = [Disconnect("x"), Connected(), Ping(1), Pong(1), ConnectionRequest(BOB, PRIVATE)]
         others += [ConnectionRequestAccept(BOB, PRIVATE), ConnectionRequestDenied(BOB), ClientInfo(BOB, PRIVATE)]
         for packet in others:
             self.refused(self.ready(), packet.encode(), 1)
@@ -379,7 +380,7 @@ class RequestTests(ServerCase):
     def test_what_they_are_told(self) -> None:
         """CH-6, CH-7: what is sent is sent as it is."""
         machine = self.answered()
-        packets = [ConnectionRequest(BOB, PRIVATE), ConnectionRequestDenied(BOB), ClientInfo(BOB, PRIVATE)]
+        packets: list[Any] = [ConnectionRequest(BOB, PRIVATE), ConnectionRequestDenied(BOB), ClientInfo(BOB, PRIVATE)]
         for packet in packets:
             machine.send(packet, self.now)
         self.assertEqual(machine.data_to_send(), b"".join(packet.encode() for packet in packets))
