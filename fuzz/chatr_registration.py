@@ -84,7 +84,7 @@ SEEDS = (
     b"\2" + encode_body(b"key", ANYBODY),
     b'\2 {"key":\t"AA\\/=" ,"clientId":null}\r\n',
     b'\2{"key":"AAAA","clientId":"00000000-0000-0000-0000-000000000007","more":[1,2.5e300,{"a":[]}]}',
-    b'\2{"key":1}',
+    b'\2{"key":888888888881}',
     b'\2{"key":"AAAA","key":"BBBB"}',
     b"\2" + b"[" * 300,
     b"\1" + str(ANYBODY).encode(),

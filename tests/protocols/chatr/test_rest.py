@@ -492,5 +492,11 @@ class BodyTests(SynchronousTestCase):
         """COM-2: numbers of thousands of digits cost nothing."""
         self.assertEqual(parse_body(b'{"key": "a2V5", "n": %s}' % (b"9" * 15000)).key, b"key")
 
+    def test_numbers_are_no_texts(self) -> None:
+        """CH-20: a number is no key, though its digits would be base64."""
+        for number in (b"888888888881", b"1e99", b"-1234567", b"Infinity"):
+            self.assertRaises(RegistrationError, parse_body, b'{"key": %s}' % number)
+            self.assertRaises(RegistrationError, parse_body, b'{"key": "a2V5", "clientId": %s}' % number)
+
     def test_uuid(self) -> None:
         self.assertEqual(parse_uuid("00000000-0000-0000-0000-00000000000A"), UUID(int=10))
