@@ -163,7 +163,7 @@ class _Server:
             if isinstance(event, Established):
                 assert uuid is not None
                 peer.joined = uuid
-                self.rendezvous.join(uuid, ADDRESSES[peer.number])
+                self.rendezvous.join(uuid, str(ADDRESSES[peer.number]))
             elif isinstance(event, Requested):
                 assert uuid is not None
                 peer.asked.add(event.uuid)

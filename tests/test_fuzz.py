@@ -18,7 +18,7 @@ from connectd.protocols.chatr.checks import Pair, PairState
 from connectd.protocols.chatr.machine import ClientMachine as ChatrClientMachine
 from connectd.protocols.chatr.packets import ClientInfo, IPAddress
 from connectd.protocols.chatr.registration import Registration
-from connectd.protocols.chatr.rendezvous import Delivery, Rendezvous
+from connectd.protocols.chatr.rendezvous import Delivery, Rendezvous, public_endpoint
 from connectd.protocols.chatr.stun import BindingMessage
 from connectd.protocols.lekt.conversation import ConversationMachine
 from connectd.protocols.lekt.listing import Listing
@@ -129,7 +129,7 @@ class TargetTests(SynchronousTestCase):
 def _reveal(self: Rendezvous, requester: UUID, target: UUID, private: IPAddress, now: float) -> list[Delivery]:
     """Tell a requester at once where his target is."""
     there = self._clients.get(target)
-    return [] if there is None else [(requester, ClientInfo(target, there.address))]
+    return [] if there is None else [(requester, ClientInfo(target, public_endpoint(there.address)))]
 
 
 class _Toy(Machine):

@@ -6,7 +6,7 @@ Each method tells what to deliver to whom; the listener delivers it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from uuid import UUID
 
@@ -48,15 +48,22 @@ def forwarded(private: IPAddress) -> IPAddress:
     return IPv4Address(0) if misleading or private == _BROADCAST else private
 
 
+def public_endpoint(address: str) -> IPAddress:
+    """A client's address as others are told (CH-7); one that came through a Unix socket has none."""
+    return ip_address(address.partition("%")[0]) if address else IPv4Address(0)
+
+
 @attrs.define(eq=False)
 class _Client:
     """Somebody who is connected.
+
+    ``address`` is looked at once somebody may know it; most never meet anybody.
 
     ``booked`` is its token bucket as one number: each request takes 1 / rate seconds of the future, and the bucket is
     empty while ``booked`` is a whole burst away.
     """
 
-    address: IPAddress
+    address: str
     booked: float = 0.0
     requested: set[UUID] | None = None
     asked_by: set[UUID] | None = None
@@ -82,10 +89,10 @@ class Rendezvous:
     def __contains__(self, uuid: UUID) -> bool:
         return uuid in self._clients
 
-    def join(self, uuid: UUID, address: IPAddress) -> None:
+    def join(self, uuid: UUID, address: str) -> None:
         """A client is connected.
 
-        :param address: its public address, as the server sees it.
+        :param address: its public address, as the server sees it, numeric; empty where it has none.
         """
         self._clients[uuid] = _Client(address)
 
@@ -130,8 +137,8 @@ class Rendezvous:
             return []
         return [
             (requester, ConnectionRequestAccept(accepter, forwarded(private))),
-            (requester, ClientInfo(accepter, self._clients[accepter].address)),
-            (accepter, ClientInfo(requester, self._clients[requester].address)),
+            (requester, ClientInfo(accepter, public_endpoint(self._clients[accepter].address))),
+            (accepter, ClientInfo(requester, public_endpoint(self._clients[requester].address))),
         ]
 
     def deny(self, denier: UUID, requester: UUID) -> list[Delivery]:

@@ -6,7 +6,6 @@ It has three faces: TLS for the clients, REST for their registration, and UDP th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, ip_address
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -35,7 +34,6 @@ from connectd.protocols.chatr.machine import (
     ServerMachine,
     ShowedLife,
 )
-from connectd.protocols.chatr.packets import IPAddress
 from connectd.protocols.chatr.proofs import SignedUUID
 from connectd.protocols.chatr.rendezvous import Delivery, Rendezvous
 from connectd.protocols.chatr.rest import RegistrationFace, is_loopback
@@ -152,7 +150,7 @@ class ChatrListener(Listener):
     def on_Established(self, connection: Connection, event: Established) -> None:
         uuid = cast(ServerMachine, connection.machine).uuid
         assert uuid is not None
-        self.rendezvous.join(uuid, public_endpoint(connection.peer))
+        self.rendezvous.join(uuid, connection.peer.host)
         super().on_Established(connection, event)
 
     def connection_ended(self, connection: Connection, event: Ended) -> None:
@@ -288,8 +286,3 @@ class ChatrListener(Listener):
             if getattr(settings, name) != getattr(self.settings, name):
                 return False
         return super().reconfigure(settings)
-
-
-def public_endpoint(peer: Peer) -> IPAddress:
-    """A client's address as others are told (CH-7); one that came through a Unix socket has none."""
-    return ip_address(peer.host.partition("%")[0]) if peer.host else IPv4Address(0)

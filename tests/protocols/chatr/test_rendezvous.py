@@ -38,7 +38,7 @@ class RendezvousCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.rendezvous = Rendezvous()
         for number in (1, 2, 3):
-            self.rendezvous.join(uuid(number), public(number))
+            self.rendezvous.join(uuid(number), str(public(number)))
 
 
 class RequestTests(RendezvousCase):
@@ -53,7 +53,7 @@ class RequestTests(RendezvousCase):
         self.assertEqual(self.rendezvous.request(A, A, PRIVATE, NOW), [(A, ConnectionRequestDenied(A))])
         self.rendezvous.leave(C)
         offline = self.rendezvous.request(A, C, PRIVATE, NOW)
-        self.rendezvous.join(C, public(3))
+        self.rendezvous.join(C, str(public(3)))
         self.rendezvous.request(A, C, PRIVATE, NOW)
         self.assertEqual(self.rendezvous.deny(C, A), offline)
         self.assertEqual([packet.encode() for _, packet in offline], [b"\x11\x07" + C.bytes])
@@ -93,6 +93,16 @@ class AnswerTests(RendezvousCase):
         )
         self.assertEqual(self.rendezvous.accept(B, A, OTHER), [])
 
+    def test_no_address(self) -> None:
+        """CH-7: who came through a Unix socket has no address to tell; a zone is no part of one."""
+        self.rendezvous.leave(B)
+        self.rendezvous.join(B, "")
+        self.rendezvous.leave(A)
+        self.rendezvous.join(A, "fe80::1%eth0")
+        self.rendezvous.request(A, B, PRIVATE, NOW)
+        _, (_, of_bob), (_, of_alice) = self.rendezvous.accept(B, A, OTHER)
+        self.assertEqual((of_bob, of_alice), (ClientInfo(B, IPv4Address(0)), ClientInfo(A, ip_address("fe80::1"))))
+
     def test_unsolicited(self) -> None:
         """CH-7: an acceptance or denial without a request is ignored; one from X naming Y answers Y's request to X."""
         self.assertEqual(self.rendezvous.accept(B, A, OTHER), [])
@@ -123,7 +133,7 @@ class AnswerTests(RendezvousCase):
         self.rendezvous.request(A, B, PRIVATE, NOW)
         self.assertEqual(self.rendezvous.leave(A), [])
         self.assertEqual(self.rendezvous.accept(B, A, OTHER), [])
-        self.rendezvous.join(A, public(1))
+        self.rendezvous.join(A, str(public(1)))
         self.assertEqual(self.rendezvous.accept(B, A, OTHER), [])
         self.assertEqual(len(self.rendezvous.request(A, B, PRIVATE, NOW)), 1)
 
@@ -149,8 +159,8 @@ class HygieneTests(SynchronousTestCase):
     def test_on_the_way(self) -> None:
         """CH-8: in requests and in acceptances."""
         rendezvous = Rendezvous()
-        rendezvous.join(A, public(1))
-        rendezvous.join(B, public(2))
+        rendezvous.join(A, str(public(1)))
+        rendezvous.join(B, str(public(2)))
         loopback = ip_address("127.0.0.1")
         self.assertEqual(rendezvous.request(A, B, loopback, NOW), [(B, ConnectionRequest(A, IPv4Address(0)))])
         self.assertEqual(rendezvous.accept(B, A, ip_address("::1"))[0], (A, ConnectionRequestAccept(B, IPv6Address(0))))
@@ -163,7 +173,7 @@ class BudgetTests(SynchronousTestCase):
     def crowd(self, count: int, start: int = 1) -> list[UUID]:
         found = [uuid(number) for number in range(start, start + count)]
         for one in found:
-            self.rendezvous.join(one, public(1))
+            self.rendezvous.join(one, str(public(1)))
         return found
 
     def test_rate(self) -> None:
@@ -241,7 +251,7 @@ class PropertyTests(SynchronousTestCase):
             one, other = uuid(first), uuid(second)
             if what == "join" and one not in here:
                 here.add(one)
-                rendezvous.join(one, public(first))
+                rendezvous.join(one, str(public(first)))
                 continue
             if what == "wait":
                 now += 10 * first
