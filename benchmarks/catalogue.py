@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from benchmarks import directory_claims
-from benchmarks.claims import fmltp, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, starbound
+from benchmarks.claims import chatr, fmltp, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, starbound
 from benchmarks.harness.benchmark import Benchmark, Report
 from benchmarks.reports import lekt_events, lekt_memory, rooms, starbound_rush
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for module in (lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, directory_claims, starbound, fmltp)
+    for module in (
+        lekt_join,
+        lekt_idle,
+        lekt_heartbeat,
+        lekt_encoding,
+        proofs,
+        directory_claims,
+        starbound,
+        fmltp,
+        chatr,
+    )
     for benchmark in module.BENCHMARKS
 }
 REPORTS: dict[str, Report] = {

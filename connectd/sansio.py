@@ -182,6 +182,13 @@ class Machine(abc.ABC):
 
     # What drives the machine
 
+    def transport_ready(self, now: float) -> list[Event]:
+        """The way to the peer stands: at once on TCP, behind TLS when its handshake is done.
+
+        Before that nothing can be said. Unless overridden it means nothing: what a machine said earlier is sent now.
+        """
+        return []
+
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Take bytes from the peer.
 
@@ -351,30 +358,43 @@ class Machine(abc.ABC):
         return Ended(outcome, reason, offset)
 
 
-class DatagramMachine(abc.ABC):
-    """One socket's worth of a datagram protocol; addresses are (host, port)."""
+DatagramAddress = tuple[str, int]
+"""Where a datagram comes from or goes to: a numeric host, IPv4 never in its IPv6-mapped spelling, and a port."""
 
-    __slots__ = ()
+
+class DatagramMachine(abc.ABC):
+    """One socket's worth of a datagram protocol, with all the peers that it has.
+
+    Driven like :class:`Machine`: after each call its events are dealt with, ``datagrams_to_send`` is sent, and
+    ``handle_deadline`` is called once ``deadline`` has passed. What cannot be sent is lost, and the machine is not
+    told: datagrams may be lost anyway.
+    """
+
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether :class:`Ended` was said: nothing more comes in or goes out."""
 
     @abc.abstractmethod
-    def receive_datagram(self, data: bytes, address: tuple[str, int], now: float) -> list[Event]:
+    def receive_datagram(self, data: bytes, address: DatagramAddress, now: float) -> list[Event]:
         """Take one datagram. Nothing that a peer sends makes this raise."""
 
     @abc.abstractmethod
-    def datagrams_to_send(self) -> list[tuple[bytes, tuple[str, int]]]:
+    def datagrams_to_send(self) -> list[tuple[bytes, DatagramAddress]]:
         """What is to be sent now; each datagram is given once."""
 
     @abc.abstractmethod
     def deadline(self) -> float | None:
-        """When :meth:`handle_deadline` wants to be called."""
+        """When :meth:`handle_deadline` wants to be called, in the time of ``now``."""
 
     @abc.abstractmethod
     def handle_deadline(self, now: float) -> list[Event]:
-        """Act on a deadline that has passed."""
+        """Act on a deadline that has passed; does nothing before its time."""
 
     @abc.abstractmethod
     def close(self, outcome: Outcome, reason: str, now: float) -> list[Event]:
-        """End from our side."""
+        """End from our side, every peer in the protocol's words where it has any; the last event is :class:`Ended`."""
 
 
 default_random: Random = os.urandom

@@ -11,6 +11,7 @@ _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 _STARBOUND = ("connectd.protocols.starbound", "connectd.sansio")
 
 _FMLTP = ("connectd.protocols.fmltp", "connectd.sansio", "connectd.wire")
+_CHATR = ("connectd.protocols.chatr.machine", "connectd.protocols.chatr.packets", "connectd.sansio", "connectd.wire")
 
 TARGETS = {
     "lekt_server": _LEKT,
@@ -25,6 +26,15 @@ TARGETS = {
     "fmltp_tokens": _FMLTP,
     "fmltp_keys": _FMLTP,
     "fmltp_texts": _FMLTP,
+    "chatr_server": (*_CHATR, "connectd.protocols.chatr.rendezvous"),
+    "chatr_client": _CHATR,
+    "chatr_registration": ("connectd.protocols.chatr.registration", "connectd.protocols.chatr.keys"),
+    "chatr_stun": ("connectd.protocols.chatr.stun", "connectd.protocols.chatr.binding"),
+    "chatr_puncher": (
+        "connectd.protocols.chatr.puncher",
+        "connectd.protocols.chatr.checks",
+        "connectd.protocols.chatr.stun",
+    ),
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

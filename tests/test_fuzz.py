@@ -7,10 +7,18 @@ import io
 import os
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.proxy import ProxyHeaderParser
+from connectd.protocols.chatr.binding import BindingMachine
+from connectd.protocols.chatr.checks import Pair, PairState
+from connectd.protocols.chatr.machine import ClientMachine as ChatrClientMachine
+from connectd.protocols.chatr.packets import ClientInfo, IPAddress
+from connectd.protocols.chatr.registration import Registration
+from connectd.protocols.chatr.rendezvous import Delivery, Rendezvous, public_endpoint
+from connectd.protocols.chatr.stun import BindingMessage
 from connectd.protocols.fmltp import machine as fmltp
 from connectd.protocols.fmltp.der import DerReader
 from connectd.protocols.fmltp.packets import Reply
@@ -25,7 +33,7 @@ from connectd.protocols.starbound.events import ShipworldReceived
 from connectd.protocols.starbound.frames import Boundary, Inflater
 from connectd.protocols.starbound.packets import PacketReader, ServerDisconnect
 from connectd.protocols.starbound.variant import VariantScanner
-from connectd.sansio import Ended, Event, Machine, Outcome
+from connectd.sansio import DatagramAddress, Ended, Event, Machine, Outcome
 from fuzz import __main__ as command
 from fuzz import pseudo_random, with_atheris
 from fuzz.script import Script, chunk, cut
@@ -89,6 +97,11 @@ class TargetTests(SynchronousTestCase):
             ("fmltp_tokens", ReplayGuard, "admit"),
             ("fmltp_keys", DerReader, "sequence"),
             ("fmltp_texts", Reply, "encode"),
+            ("chatr_server", Rendezvous, "leave"),
+            ("chatr_client", ChatrClientMachine, "_step"),
+            ("chatr_registration", Registration, "__init__"),
+            ("chatr_stun", BindingMachine, "_take"),
+            ("chatr_puncher", Pair, "_open"),
         ):
             self.assertIn("ZeroDivisionError", self.breaking(name, owner, attribute, broken), name)
 
@@ -147,6 +160,23 @@ class TargetTests(SynchronousTestCase):
         self.assertIn("LEKT-9", self.breaking("lekt_server", Presence, "leave", lambda *arguments: None))
         self.assertIn("add up", self.breaking("lekt_client", Listing, "changes", lambda listing: ([], [])))
 
+    def test_revealed(self) -> None:
+        """CH-7, CH-23: an address that is told too early, and a body that is taken for anybody, are noticed."""
+        self.assertIn("CH-7", self.breaking("chatr_server", Rendezvous, "request", _reveal))
+        everybody = mock.patch("fuzz.chatr_registration.check_binding", return_value=None)
+        with everybody:
+            self.assertIn("CH-23", self.run_target("chatr_registration"))
+
+    def test_wrong_paths(self) -> None:
+        """CH-32, CH-40: answers that go too far, and a path that nobody has proven, are noticed."""
+        self.assertIn("CH-32", self.breaking("chatr_stun", BindingMachine, "_take", lambda *arguments: True))
+
+        def credulous(self: Pair, message: BindingMessage, address: DatagramAddress, now: float) -> None:
+            if (check := self._check_for(address, now)) is not None and self.state is PairState.CHECKING:
+                self._open(check, now)
+
+        self.assertIn("only an address", self.breaking("chatr_puncher", Pair, "receive_request", credulous))
+
     def test_wrong_output(self) -> None:
         """COM-12: a refusal without its words is noticed."""
         self.assertIn(
@@ -156,6 +186,12 @@ class TargetTests(SynchronousTestCase):
     def test_unbounded_input(self) -> None:
         """COM-2: input that is held without bound is noticed."""
         self.assertIn("COM-2", self.breaking("lekt_client", ClientMachine, "_step", lambda machine, now: None))
+
+
+def _reveal(self: Rendezvous, requester: UUID, target: UUID, private: IPAddress, now: float) -> list[Delivery]:
+    """Tell a requester at once where his target is."""
+    there = self._clients.get(target)
+    return [] if there is None else [(requester, ClientInfo(target, public_endpoint(there.address)))]
 
 
 class _Toy(Machine):

@@ -1,8 +1,10 @@
-"""The directory as twisted.cred knows it: checks passwords, and proofs made with what it keeps sealed."""
+"""The directory as twisted.cred knows it: checks passwords, proofs made with what it keeps sealed, and proofs made with
+registered keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
@@ -35,27 +37,42 @@ class IUsernameSecret(ICredentials):
         """
 
 
+class IKeyProof(ICredentials):
+    """A UUID, and a proof that can be checked with the public key that is registered for it."""
+
+    uuid: UUID = Attribute("Whom the proof is for.")
+
+    def checkKey(key: bytes | None) -> bool | Deferred[bool]:  # noqa: N805  # interface methods have no self
+        """Whether the proof was made with the private key of this one, or a Deferred of that.
+
+        :param key: DER SubjectPublicKeyInfo; None where none is registered, which is a no after the same work (COM-10).
+        """
+
+
 @implementer(ICredentialsChecker)
 class DirectoryChecker:
-    """Checks names and passwords against argon2id verifiers, and :class:`IUsernameSecret` against sealed ones.
+    """Checks names and passwords against argon2id verifiers, :class:`IUsernameSecret` against sealed ones, and
+    :class:`IKeyProof` against registered keys.
 
     An unknown account, one without a verifier of the scheme and a wrong proof are the same failure after the same
-    work (COM-10). Whether an account may be used, is not asked here.
+    work (COM-10); so are an unknown UUID and a wrong proof for it. Whether an account may be used, is not asked here.
 
     :param directory: running.
     """
 
-    credentialInterfaces = (IUsernamePassword, IUsernameSecret)
+    credentialInterfaces = (IUsernamePassword, IUsernameSecret, IKeyProof)
 
     def __init__(self, directory: DirectoryService) -> None:
         self._directory = directory
 
     def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
-        """Give the account's name as it is stored.
+        """Give the account's name as it is stored; nothing for a proof by key, which is no account's.
 
         :return: fails with UnauthorizedLogin where the proof is wrong, and with a
             :class:`~connectd.directory.errors.DirectoryError` where nothing can be said.
         """
+        if IKeyProof.providedBy(credentials):
+            return maybeDeferred(self._check_key, credentials)
         check = self._check_secret if IUsernameSecret.providedBy(credentials) else self._check_password
         return Deferred.fromCoroutine(check(credentials))
 
@@ -75,3 +92,16 @@ class DirectoryChecker:
         if not right or account is None or credentials.scheme not in account.verifiers:
             raise UnauthorizedLogin(WRONG_PASSWORD)
         return account.name
+
+    def _check_key(self, credentials: Any) -> Deferred[str]:
+        directory, uuid = self._directory, credentials.uuid
+        key = directory.registered_key(uuid)
+
+        def checked(right: bool) -> str:
+            # Meanwhile it may have been replaced.
+            if not right or key is None or directory.registered_key(uuid) != key:
+                raise UnauthorizedLogin(WRONG_PASSWORD)
+            return ""
+
+        checking: Deferred[bool] = maybeDeferred(cast("Callable[[bytes | None], Any]", credentials.checkKey), key)
+        return checking.addCallback(checked)

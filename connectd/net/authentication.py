@@ -209,7 +209,7 @@ def make_authenticator(
 
 def _protocols_of(directory: DirectoryService) -> Any:
     def protocols_of(name: str) -> Collection[str] | None:
-        account = directory.find_account(name)
+        account = directory.find_account(name) if name else None
         return None if account is None else account.protocols
 
     return protocols_of

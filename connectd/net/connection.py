@@ -15,14 +15,22 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, INegotiated, IProtocol, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IProtocol,
+    IReactorTime,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from connectd.net.deadlines import Deadlines, Entry
 from connectd.net.outgoing import DECIDING, HANDLING, TURNING, WRITING, Outgoing
-from connectd.sansio import Ended, Event, Machine, Outcome
+from connectd.net.transport_faults import TransportFault, transport_fault
+from connectd.sansio import AFTER_ACCEPTANCE, Ended, Event, Machine, Outcome
 from connectd.settings import Network
 
 log = Logger()
@@ -110,7 +118,7 @@ class Driver:
         """The transport is gone."""
 
 
-@implementer(IProtocol, IHalfCloseableProtocol)
+@implementer(IProtocol, IHalfCloseableProtocol, IHandshakeListener)
 class Connection(Outgoing):
     """One connection, on either side.
 
@@ -260,8 +268,23 @@ class Connection(Outgoing):
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        """Say what the machine says first."""
-        self._settle()
+        """Say what the machine says first; behind TLS that comes later, but the deadline counts from here (COM-1)."""
+        if self._direct or not INegotiated.providedBy(self.transport):
+            self._transport_ready(self.opened)
+        else:
+            self._settle()
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands."""
+        if not self.machine.ended:
+            self._transport_ready(self.driver.clock.seconds())
+
+    def _transport_ready(self, now: float) -> None:
+        events = self.machine.transport_ready(now)
+        if events:
+            self._handle(events)
+        else:
+            self._settle()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the peer."""
@@ -269,7 +292,7 @@ class Connection(Outgoing):
             return
         if not self._heard:
             self._heard = True
-            if not self._direct and INegotiated.providedBy(self.transport):
+            if not self._direct and INegotiated.providedBy(self.transport) and not self._tells_congestion():
                 self._register()
         try:
             events = self.machine.receive_data(data, self.driver.clock.seconds())
@@ -295,13 +318,27 @@ class Connection(Outgoing):
         """The transport is gone."""
         self.transport = None
         if not self.machine.ended:
-            clean = reason.check(ConnectionDone) is not None
-            self.call(lambda now: self.machine.end_of_stream(now, clean=clean))
+            fault = transport_fault(reason.value)
+            if fault is not None:
+                self._under_us(fault)
+            else:
+                clean = reason.check(ConnectionDone) is not None
+                self.call(lambda now: self.machine.end_of_stream(now, clean=clean))
         if self._entry is not None:
             self.driver.deadlines.cancel(self._entry)
             self._entry = None
         self._release()
         self.driver.connection_closed(self)
+
+    def _tells_congestion(self) -> bool:
+        """Whether the transport calls :meth:`congested` by itself (:class:`connectd.net.tls.DirectTLS`)."""
+        return getattr(self.transport, "writes_at_once", False)
+
+    def _under_us(self, fault: TransportFault) -> None:
+        outcome = fault.outcome
+        if self.machine.established and outcome not in AFTER_ACCEPTANCE:
+            outcome = Outcome.LOST
+        self.call(self.machine.close, outcome, fault.reason)
 
     def deadline_passed(self, now: float) -> float | None:
         """The sweep found this connection due; tells when it is due next."""

@@ -101,16 +101,25 @@ class Context:
         self.ledger.replace_limits(limits)
 
 
-class _Accepting(Factory):
-    """Hands new sockets to their listener."""
+Admit = Callable[[Peer, float], Any]
+"""Gives the protocol for a peer whose address is known and the time of its accept; None closes it without a byte."""
+
+
+class Accepting(Factory):
+    """Hands new sockets to their listener.
+
+    :param listener: whose sockets they are.
+    :param admit: what to do with peers once their address is known; the listener's own way in unless given.
+    """
 
     noisy = False
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, admit: Admit | None = None) -> None:
         self.listener = listener
+        self._admit = admit
 
     def buildProtocol(self, address: IAddress | None) -> Any:
-        return self.listener.accept(Peer.from_address(address))
+        return self.listener.accept(Peer.from_address(address), self._admit)
 
 
 @implementer(IListenerService)
@@ -155,6 +164,11 @@ class Listener(Driver, Service, abc.ABC):
     @abc.abstractmethod
     def make_machine(self, peer: Peer, now: float) -> Machine:
         """The server machine for a new connection."""
+
+    def protocol_for(self, connection: Connection) -> Any:
+        """What the socket of a new connection talks to: the connection itself, or what lies under it, such as TLS
+        (:meth:`connectd.net.tls.ServerTLS.protect`)."""
+        return connection
 
     def identity(self, connection: Connection) -> Mapping[str, Any]:
         """Who was accepted, in the protocol's words; flat, without secrets."""
@@ -205,21 +219,25 @@ class Listener(Driver, Service, abc.ABC):
 
     # The way in
 
-    def accept(self, peer: Peer) -> Any:
-        """A socket came in: the protocol for it, or None to close it without a byte."""
+    def accept(self, peer: Peer, admit: Admit | None = None) -> Any:
+        """A socket came in: the protocol for it, or None to close it without a byte.
+
+        :param admit: for another face than that of the protocol: what to do with the peer once its address is known.
+        """
         now = self.clock.seconds()
+        admit = self.admit if admit is None else admit
         if not self.settings.proxy_protocol:
-            return self.admit(peer, now)
+            return admit(peer, now)
         if not peer.is_within(self.settings.trusted_networks):
             self.turned_away(peer, Outcome.REFUSED, "not in trusted_networks, and this listener expects a PROXY header")
         elif len(self.arriving) >= MAX_ARRIVING:
             self.turned_away(peer, Outcome.LIMITED, "too many connections wait for their PROXY header")
         else:
-            return ProxyPreface(self, peer, now)
+            return ProxyPreface(self, peer, now, admit)
         return None
 
-    def admit(self, peer: Peer, accepted_at: float) -> Connection | None:
-        """Let a peer in whose address is known (COM-4), or None.
+    def admit(self, peer: Peer, accepted_at: float) -> Any:
+        """Let a peer in whose address is known (COM-4): the protocol for its socket, or None.
 
         :param accepted_at: when its socket was accepted: the handshake's deadline counts from there (COM-1).
         """
@@ -234,7 +252,7 @@ class Listener(Driver, Service, abc.ABC):
             raise
         connection = self.connection_class(next(self.context.identifiers), peer, machine, self, accepted_at)
         self.connections.add(connection)
-        return connection
+        return self.protocol_for(connection)
 
     def turned_away(self, peer: Peer, outcome: Outcome, reason: str, offset: int | None = None) -> None:
         """The outcome of a peer that never became a connection."""
@@ -344,9 +362,13 @@ class Listener(Driver, Service, abc.ABC):
     def startService(self) -> None:
         Service.startService(self)
         self.deadlines.start()
-        for face in self.faces:
-            self._ports.append(face.adopt_stream(self.context.reactor, _Accepting(self)))
-            log.info("{title} is listening", title=self.title)
+        for number, face in enumerate(self.faces):
+            self._ports.append(self.adopt(face))
+            log.info(f"{{title}} is listening{' at {face}' if number else ''}", title=self.title, face=face.address)
+
+    def adopt(self, face: BoundSocket) -> IListeningPort:
+        """Begin to take what comes in at a face. A wing with faces of several kinds tells them apart here."""
+        return face.adopt_stream(self.context.reactor, Accepting(self))
 
     def stop_accepting(self) -> Deferred[None]:
         """Close the sockets; connections go on."""
@@ -366,7 +388,7 @@ class Listener(Driver, Service, abc.ABC):
         emptied: Deferred[None] = Deferred() if self.connections else succeed(None)
         if self.connections:
             self._emptied.append(emptied)
-        timer = self.context.reactor.callLater(limit, self._abort_all)
+        timer = self.context.reactor.callLater(limit, self.abort_all)
 
         def finished(result: Any) -> None:
             if timer.active():
@@ -381,7 +403,8 @@ class Listener(Driver, Service, abc.ABC):
             if not index % CLOSINGS_PER_TURN:
                 yield
 
-    def _abort_all(self) -> None:
+    def abort_all(self) -> None:
+        """End whatever is left; a drain's time is up."""
         for connection in list(self.connections):
             connection.close(Outcome.SHUTDOWN, GOODBYE)
             connection.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
@@ -9,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import INegotiated, IPushProducer
 from zope.interface import implementer
 
-from connectd.net.progress import reading_progress
+from connectd.net.progress import reading_progress, underlying
 
 if TYPE_CHECKING:
     from connectd.net.connection import Driver
@@ -54,12 +55,18 @@ class Outgoing:
             self._direct = True
         elif not INegotiated.providedBy(transport):
             self._register()
+        else:
+            _send_at_once(underlying(transport))
 
     def _register(self) -> None:
         """Let the transport tell when more waits than the high-water mark."""
         if not isinstance(self.transport, tcp.Connection):
-            self.transport.bufferSize = HIGH_WATER
+            underlying(self.transport).bufferSize = HIGH_WATER
         self.transport.registerProducer(self, True)
+
+    def congested(self) -> None:
+        """What lies under us writes at once, and for the first time could not: be told when it can again."""
+        self._register()
 
     def _write(self, data: bytes) -> None:
         if self._direct:
@@ -146,3 +153,10 @@ class Outgoing:
     def _watch(self, when: float) -> None:
         """Be called at that time at the latest."""
         raise NotImplementedError
+
+
+def _send_at_once(transport: Any) -> None:
+    """What is said right behind a TLS handshake would wait for the peer's delayed acknowledgement of that, 40 ms."""
+    if isinstance(transport, tcp.Connection):
+        with suppress(OSError):  # it is gone already, or no TCP
+            transport.setTcpNoDelay(True)

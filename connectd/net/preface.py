@@ -15,7 +15,7 @@ from connectd.sansio import Outcome
 if TYPE_CHECKING:
     from connectd.net.connection import Peer
     from connectd.net.deadlines import Entry
-    from connectd.net.listener import Listener
+    from connectd.net.listener import Admit, Listener
 
 log = Logger()
 
@@ -30,14 +30,16 @@ class ProxyPreface:
     :param listener: who decides about the peer.
     :param socket_peer: the proxy's own address, already found trusted.
     :param accepted_at: when the socket was accepted.
+    :param admit: gives the protocol for a peer and that time, or None.
     """
 
-    __slots__ = ("_accepted_at", "_entry", "_listener", "_over", "_parser", "peer", "transport")
+    __slots__ = ("_accepted_at", "_admit", "_entry", "_listener", "_over", "_parser", "peer", "transport")
 
-    def __init__(self, listener: Listener, socket_peer: Peer, accepted_at: float) -> None:
+    def __init__(self, listener: Listener, socket_peer: Peer, accepted_at: float, admit: Admit) -> None:
         self.peer = socket_peer
         self._listener = listener
         self._accepted_at = accepted_at
+        self._admit = admit
         self._parser = ProxyHeaderParser()
         self._entry: Entry | None = None
         self._over = False
@@ -68,7 +70,7 @@ class ProxyPreface:
     def _hand_over(self, header: ProxyHeader) -> None:
         self._finish()
         peer = self.peer if header.source is None else type(self.peer)(*header.source)
-        connection = self._listener.admit(peer, self._accepted_at)
+        connection = self._admit(peer, self._accepted_at)
         if connection is None:
             self.transport.abortConnection()
             return

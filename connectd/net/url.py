@@ -36,12 +36,14 @@ class ServerURL(Generic[SettingsT]):
     port: int
     settings: SettingsT
 
-    def endpoint(self, reactor: Any, timeout: float = 30.0) -> IStreamClientEndpoint:
+    def endpoint(self, reactor: Any, timeout: float = 30.0, local_port: int = 0) -> IStreamClientEndpoint:
         """A TCP endpoint that leads there; both address families are tried.
 
         :param timeout: seconds for the connection to stand.
+        :param local_port: our own end's; 0 = any.
         """
-        return HostnameEndpoint(reactor, self.host, self.port, timeout=timeout)
+        bind_address = ("", local_port) if local_port else None
+        return HostnameEndpoint(reactor, self.host, self.port, timeout=timeout, bindAddress=bind_address)
 
 
 def without_password(url: str) -> str:

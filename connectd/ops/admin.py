@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.web import http
 
 from connectd.directory.errors import DirectoryError
+from connectd.net.web import JSON, Problem, Reply, Request, Routes
 from connectd.ops.snapshot import snapshot
-from connectd.ops.web import JSON, Problem, Reply, Request, Routes
 from connectd.sessions import Session
 
 if TYPE_CHECKING:

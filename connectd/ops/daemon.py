@@ -26,10 +26,12 @@ from connectd.directory.errors import DirectoryError
 from connectd.events import Events
 from connectd.interfaces import IHandler, IListenerService
 from connectd.net.bound import BindError, BoundSocket
+from connectd.net.certificates import CertificateError
 from connectd.net.endpoint import EndpointError, parse_endpoint
 from connectd.net.inherited import InheritedSockets
 from connectd.net.listener import Context
 from connectd.net.sockets import bind
+from connectd.net.web import Routes, SiteService
 from connectd.ops.admin import admin_routes
 from connectd.ops.directory import make_directory, needed_schemes, prepare_directory
 from connectd.ops.directory_changes import DirectoryChanges
@@ -39,7 +41,6 @@ from connectd.ops.metrics import Metrics
 from connectd.ops.ownership import Owner
 from connectd.ops.snapshot import directory_state
 from connectd.ops.status import status_routes
-from connectd.ops.web import Routes, SiteService
 from connectd.settings import ListenerSettings
 
 if TYPE_CHECKING:
@@ -219,7 +220,14 @@ class Daemon(MultiService):
         """Do a step of composing; what a person can mend is noted, and the next step is tried all the same."""
         try:
             step()
-        except (BindError, CredentialsError, DirectoryError, EndpointError, registry.RegistryError) as error:
+        except (
+            BindError,
+            CertificateError,
+            CredentialsError,
+            DirectoryError,
+            EndpointError,
+            registry.RegistryError,
+        ) as error:
             self._problems.append(f"{prefix}{error}")
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""

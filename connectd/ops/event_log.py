@@ -215,6 +215,7 @@ _TEXTS = {
     "accepted": "{protocol} accepted {peer} as session {connection}",
     "ended": "{protocol} {outcome} {peer}: {reason}",
     "audit": "{who}: {action} {subject}",
+    "request": "{protocol} answered {peer} with status {status}",
 }
 _RESERVED = frozenset({"self", "level", "format", "failure", "message", "isError", "system", "namespace", "text"})
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from twisted.web import http
 
+from connectd.net.web import HTML, Reply, Request, Routes
 from connectd.ops.metrics import CONTENT_TYPE
 from connectd.ops.page import POLICY, status_page
 from connectd.ops.snapshot import snapshot
-from connectd.ops.web import HTML, Reply, Request, Routes
 
 if TYPE_CHECKING:
     from connectd.ops.daemon import Daemon

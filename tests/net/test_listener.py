@@ -31,7 +31,7 @@ from connectd.net.bound import BindError, BoundSocket
 from connectd.net.client import ConnectionEnded, Dialogue
 from connectd.net.connection import LINGER, Connection, Peer
 from connectd.net.endpoint import EndpointError, parse_endpoint
-from connectd.net.listener import CLOSINGS_PER_TURN, GOODBYE, Context, Listener, _Accepting
+from connectd.net.listener import CLOSINGS_PER_TURN, GOODBYE, Accepting, Context, Listener
 from connectd.net.sockets import bind
 from connectd.sansio import Established, Event, Machine, Outcome
 from connectd.sessions import HOLD
@@ -686,7 +686,7 @@ class TlsTests(LoopbackCase):
         self.server_options = certificate.options()
         self.listen(stall_timeout=1.0)
         (port,) = self.listener._ports
-        accepting = _Accepting(self.listener)
+        accepting = Accepting(self.listener)
         port.factory = TLSMemoryBIOFactory(self.server_options, False, accepting)  # type: ignore[attr-defined]
 
     def dial(self, greeting: bytes) -> tuple[Greeting, Deferred[None]]:

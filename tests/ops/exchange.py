@@ -9,7 +9,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from connectd.ops.web import Channel, Routes, Site
+from connectd.net.web import Channel, Routes, Site
 
 
 @attrs.frozen

@@ -19,3 +19,5 @@ starbound_command = ListenerCommand("starbound", "Starbound: players join a serv
 fmltp = ProtocolLine("fmltp", "connectd.protocols.fmltp.plugin")
 fmltp_command = ListenerCommand("fmltp", "FmLTP: the FlexMusic handshake and its secured channel (commands).")
 jukebox = HandlerLine("jukebox", "connectd.protocols.fmltp.jukebox", "application")
+chatr = ProtocolLine("chatr", "connectd.protocols.chatr.plugin")
+chatr_command = ListenerCommand("chatr", "Chatr Connect: clients with registered keys meet over UDP (rendezvous).")

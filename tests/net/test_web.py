@@ -7,7 +7,17 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from connectd.ops.web import BODY_LIMIT, HEADERS, IDLE_TIMEOUT, MAX_CONNECTIONS, Problem, Reply, Request, Routes
+from connectd.net.web import (
+    BODY_LIMIT,
+    DISCARDED,
+    HEADERS,
+    IDLE_TIMEOUT,
+    MAX_CONNECTIONS,
+    Problem,
+    Reply,
+    Request,
+    Routes,
+)
 from tests.ops.exchange import Exchange
 
 
@@ -143,13 +153,24 @@ class BoundTests(SynchronousTestCase):
         self.assertEqual(self.bodies, [body])
 
     def test_announced_too_long(self) -> None:
-        """A longer body is refused before it comes."""
+        """A longer body is refused before it comes; what comes all the same is not kept."""
         head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n".encode()
-        self.assertEqual(self.exchange.send(head).status, 413)
-        self.assertTrue(self.exchange.transport.disconnecting)
+        response = self.exchange.send(head)
+        self.assertEqual(response.status, 413)
+        self.assertEqual(response.body, b"The body is larger than 65536 bytes\n")
         self.exchange.channel.dataReceived(bytes(BODY_LIMIT + 1))
+        self.assertTrue(self.exchange.transport.disconnecting)
         self.assertEqual(self.bodies, [])
         self.assertEqual(self.exchange.transport.value(), b"")
+
+    def test_far_too_long(self) -> None:
+        """Who goes on and on after that is cut off."""
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * DISCARDED}\r\n\r\n".encode()
+        self.assertEqual(self.exchange.send(head).status, 413)
+        self.exchange.channel.dataReceived(bytes(DISCARDED))
+        self.assertFalse(self.exchange.transport.disconnecting)
+        self.exchange.channel.dataReceived(b"?")
+        self.assertTrue(self.exchange.transport.disconnected)
 
     def test_chunks_too_long(self) -> None:
         """So is one whose length is not announced, once it is too long; what follows is not kept."""

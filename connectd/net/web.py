@@ -1,4 +1,5 @@
-"""The little HTTP server under the status site and the admin socket: exact paths, small bodies, no surprises."""
+"""The little HTTP server under the status site, the admin socket and whatever else speaks HTTP: exact paths, small
+bodies, no surprises."""
 
 from __future__ import annotations
 
@@ -15,21 +16,29 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from connectd.net.bound import BoundSocket
+from connectd.net.connection import Peer
 
 log = Logger()
 
 IDLE_TIMEOUT = 30.0
-"""Seconds in which a connection has to send its whole request."""
+"""Seconds in which a connection has to send its whole request, unless its site says otherwise."""
 
 MAX_CONNECTIONS = 128
-"""Connections to one site at once; for one more, that which was opened first is cut off."""
+"""Connections to one site at once, unless it says otherwise; for one more, that which was opened first is cut off."""
 
 BODY_LIMIT = 64 * 1024
-"""Bytes of a request's body; a longer one is answered with 413 and the connection closed."""
+"""Bytes of a request's body, unless its site says otherwise; a longer one is answered with 413 and the connection
+closed."""
+
+DISCARDED = 1024 * 1024
+"""Bytes that are still read after that, so that who is sending them gets to read the answer."""
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+
+PHRASES: Mapping[int, bytes] = {413: b"Content Too Large", 429: b"Too Many Requests"}
+"""What Twisted has other words or none for."""
 
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
@@ -133,29 +142,41 @@ class Request(http.Request):
         """The headers are read: refuse a body that is announced too long."""
         # A body of unknown length would go to a temporary file; this one stays in memory, and is counted.
         super().gotLength(0)
-        if length is not None and length > BODY_LIMIT:
+        if length is not None and length > self.channel.site.body_limit:
             self._refuse_body()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body, up to the limit."""
         self._received += len(data)
-        if self._received <= BODY_LIMIT:
-            super().handleContentChunk(data)
-        else:
+        if self._received > DISCARDED:
             self._refuse_body()
+            self.channel.transport.abortConnection()
+        elif self._received > self.channel.site.body_limit:
+            self._refuse_body()
+        elif not self._refused:
+            super().handleContentChunk(data)
 
     def _refuse_body(self) -> None:
-        if not self._refused:
-            self._refused = True
-            self.channel.transport.write(
-                b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-            )
-            self.channel.loseConnection()
+        """Say so at once, without waiting for the rest, which nobody will look at."""
+        if self._refused:
+            return
+        self._refused = True
+        site = self.channel.site
+        reply = site.routes.error(
+            Problem(http.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {site.body_limit} bytes")
+        )
+        self.channel.answered(self, reply.status)
+        self.channel.transport.write(
+            b"HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
+            % (reply.status, PHRASES[413], reply.content_type.encode(), len(reply.body), reply.body)
+        )
 
     def process(self) -> None:
         """Answer, unless that was done before the body had come."""
         if self._refused:
+            self.channel.loseConnection()
             return
+        self.channel.answering = True
         routes = self.channel.site.routes
         path = self.path.decode("ascii", "replace")
         method = self.method.decode("ascii", "replace")
@@ -183,7 +204,7 @@ class Request(http.Request):
     def _reply(self, reply: Reply, routes: Routes) -> None:
         if self._disconnected:
             return
-        self.setResponseCode(reply.status)
+        self.setResponseCode(reply.status, PHRASES.get(reply.status))
         headers = {**HEADERS, **reply.headers}
         headers["Server"] = "connectd"
         headers["Date"] = http.datetimeToString().decode("ascii")
@@ -193,15 +214,35 @@ class Request(http.Request):
             headers["Allow"] = routes.allowed(self.path.decode("ascii", "replace"))
         for name, value in headers.items():
             self.setHeader(name, value)
+        self.channel.answered(self, reply.status)
         self.write(reply.body)
         self.finish()
 
 
 class Channel(http.HTTPChannel):
-    """One connection to a site, which knows it while it is open."""
+    """One connection to a site, which knows it while it is open.
+
+    :ivar peer: where the peer is, for those to whom that matters (COM-5).
+    :ivar answering: whether a whole request has come.
+    :ivar status: the status that it was answered with.
+    :ivar timed_out: whether its time was up.
+    """
 
     site: Site
     transport: Any
+    peer: Peer | None = None
+    answering = False
+    status: int | None = None
+    timed_out = False
+
+    def answered(self, request: Request, status: int) -> None:
+        """The one request of this connection has its answer."""
+        self.status = status
+
+    def timeoutConnection(self) -> None:
+        """The request did not come in time."""
+        self.timed_out = True
+        super().timeoutConnection()
 
     def connectionMade(self) -> None:
         self.site.channels[self] = None
@@ -210,6 +251,7 @@ class Channel(http.HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.pop(self, None)
         super().connectionLost(reason)
+        self.site.lost(self, reason)
 
     def checkPersistence(self, request: http.Request, version: bytes) -> bool:
         """One request a connection: several that come together would be answered in one turn of the reactor, whether
@@ -226,19 +268,35 @@ class Site(http.HTTPFactory):
 
     :param routes: what to answer.
     :param reactor: keeps the time for idle connections.
+    :param timeout: seconds in which a connection has to send its whole request.
+    :param body_limit: bytes of a request's body.
+    :param max_connections: how many connections it has at once.
+    :param lost: told of each connection that is gone, and why.
     """
 
     protocol: Any = Channel
     noisy = False
 
-    def __init__(self, routes: Routes, reactor: Any) -> None:
-        super().__init__(timeout=IDLE_TIMEOUT, reactor=reactor)
+    def __init__(
+        self,
+        routes: Routes,
+        reactor: Any,
+        *,
+        timeout: float = IDLE_TIMEOUT,
+        body_limit: int = BODY_LIMIT,
+        max_connections: int = MAX_CONNECTIONS,
+        lost: Callable[[Channel, Failure], None] = lambda channel, reason: None,
+    ) -> None:
+        super().__init__(timeout=timeout, reactor=reactor)
         self.routes = routes
+        self.body_limit = body_limit
+        self.max_connections = max_connections
+        self.lost = lost
         self.channels: dict[Channel, None] = {}
         """The open connections, the oldest first."""
 
     def buildProtocol(self, address: IAddress | None) -> Any:
-        if len(self.channels) >= MAX_CONNECTIONS:
+        if len(self.channels) >= self.max_connections:
             # Who asks is answered at once, so the oldest is one that does not ask; it must not keep others from asking.
             oldest = next(iter(self.channels))
             del self.channels[oldest]
