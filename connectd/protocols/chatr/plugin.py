@@ -26,6 +26,7 @@ class ChatrPlugin:
     settings: type[ListenerSettings] = ChatrSettings
     client_settings: type[Any] = ChatrClientSettings
     account_schemes: tuple[str, ...] = ()
+    takes_password = False
 
     def makeService(self, settings: ListenerSettings, context: Context) -> IListenerService:
         from connectd.protocols.chatr.server import ChatrListener
