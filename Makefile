@@ -31,7 +31,7 @@ run: $(BIN)/.installed  ## Start a demonstration on loopback, in the foreground
 	@cd $(RUN_DIRECTORY) && exec $(abspath $(BIN))/twistd --nodaemon --pidfile= connectd --config connectd.toml
 
 test: $(BIN)/.installed  ## Run the whole test suite
-	$(BIN)/python -m twisted.trial $(TRIAL_OPTIONS) $(or $(TESTS),tests)
+	$(BIN)/python $(RUN_WITH) -m twisted.trial $(TRIAL_OPTIONS) $(or $(TESTS),tests)
 
 lint: $(BIN)/.linting  ## Check style, types and the import contracts
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ lint: $(BIN)/.linting  ## Check style, types and the import contracts
 
 coverage: $(BIN)/.linting  ## Run the test suite and check the branch coverage of the core
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m twisted.trial $(TRIAL_OPTIONS) tests
+	$(MAKE) --no-print-directory test RUN_WITH="-m coverage run"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='connectd/protocols/*,connectd/net/*,connectd/admission/*,connectd/sansio.py,connectd/wire.py' --fail-under=95
 
