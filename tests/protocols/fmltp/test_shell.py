@@ -98,7 +98,7 @@ class Case(SynchronousTestCase):
         self.environment.pop("CONNECTD_CONFIG", None)
         self.configuration = self.folder / "connectd.toml"
         self.run_command("init", str(self.folder))
-        text = re.sub(r'"tcp:\d+:', '"tcp:0:', self.configuration.read_text())
+        text = re.sub(r'"(tcp|udp):\d+:', r'"\1:0:', self.configuration.read_text())
         self.configuration.write_text(text.replace("[daemon]", '[daemon]\nstatus = ""\nevents = "events.jsonl"'))
         self.run_command("account", "add", "ann", "--password-stdin", stdin=PASSWORD)
         self.daemon = Started(self, self.folder, "twistd", "-n", "--pidfile=", "connectd", "-c", "connectd.toml")

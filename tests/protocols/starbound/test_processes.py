@@ -58,7 +58,7 @@ class DemonstrationTests(StarboundProcessCase):
                 text, rf'listen = "tcp:{port}:interface=127\.0\.0\.1"(\n|.)*?generation = "{re.escape(generation)}"'
             )
         # The same, where nobody else listens.
-        text = re.sub(r'"tcp:\d+:interface=127\.0\.0\.1"', '"tcp:0:interface=127.0.0.1"', text)
+        text = re.sub(r'"(tcp|udp):\d+:interface=127\.0\.0\.1"', r'"\1:0:interface=127.0.0.1"', text)
         text = text.replace("[daemon]\n", '[daemon]\nstatus = "tcp:0:interface=127.0.0.1"\n')
         path.write_text(text)
         added = self.connectctl("account", "add", "ann", "--password-stdin", password=PASSWORD)
