@@ -160,6 +160,10 @@ class FrameMachine(Machine):
             data = self._encoder.encode(data)
         if self._sealed:
             data, self._sealed = self._sealed + data, b""
+        if self.ended:
+            # Those were the last words.
+            self._encoder.close()
+            self._encoder = None
         return data
 
     def _compress(self) -> None:
