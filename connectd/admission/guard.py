@@ -6,12 +6,12 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from connectd.admission.proofs import ProofLedger
+from connectd.admission.proofs import ProofLedger, ProofVerdict
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -60,12 +60,11 @@ def guard(
                 lambda failure: log.failure("A login that nobody waited for could not be undone", failure)
             )
 
-    async def prove() -> T:
-        verdict = ledger.verdict(source_host, account, clock.seconds())
+    async def prove(verdict: ProofVerdict, work: Deferred[T] | None) -> T:
         wait = verdict.delay
-        if verdict.verify:
+        if work is not None:
             try:
-                value = await _detachable(maybeDeferred(perform), put_away)
+                value = await _detachable(work, put_away)
             except UnauthorizedLogin:
                 wait = ledger.failed(source_host, account, clock.seconds())
             else:
@@ -79,7 +78,20 @@ def guard(
         await _pause(clock, wait)
         raise UnauthorizedLogin(WRONG_PROOF)
 
-    return Deferred.fromCoroutine(prove())
+    try:
+        verdict = ledger.verdict(source_host, account, clock.seconds())
+    except Exception:
+        return fail()
+    work = maybeDeferred(perform) if verdict.verify else None
+    if work is not None and _has_succeeded(work) and ledger.succeeded_at_once(source_host, account, clock.seconds()):
+        return work
+    return Deferred.fromCoroutine(prove(verdict, work))
+
+
+def _has_succeeded(work: Deferred[Any]) -> bool:
+    """Whether a result is there: then most proofs are right, nobody waits, and a coroutine would cost more than all
+    else that is done about them."""
+    return work.called and not work.paused and not isinstance(work.result, Failure)
 
 
 async def _pause(clock: IReactorTime, seconds: float) -> None:

@@ -39,6 +39,9 @@ class ProofVerdict:
     """Seconds before that reply, where ``verify`` is False: what a wrong proof would have waited."""
 
 
+_VERIFY: Final = ProofVerdict(verify=True)
+
+
 @attrs.define(eq=False)
 class _Tally(Generic[Key]):
     key: Key
@@ -117,7 +120,7 @@ class ProofLedger:
         self._advance(now)
         source, pair = self._keys(source_host, account)
         if not self._limits.failures_per_source or source not in self._shut_out or pair in self._known:
-            return ProofVerdict(verify=True)
+            return _VERIFY
         return ProofVerdict(verify=False, delay=_delay(self._failures_of(pair) + 1))
 
     def failed(self, source_host: str, account: str, now: float) -> float:
@@ -159,8 +162,21 @@ class ProofLedger:
         Its failures from there are forgiven. The source's own stay counted: one right account is no licence
         to guess at others.
         """
+        self._forgive(self._keys(source_host, account)[1], self._advance(now))
+
+    def succeeded_at_once(self, source_host: str, account: str, now: float) -> bool:
+        """Report a right proof whose answer need not wait: :meth:`delay` and :meth:`succeeded` in one.
+
+        :return: False where it has to wait; then nothing was reported.
+        """
         time = self._advance(now)
         pair = self._keys(source_host, account)[1]
+        if self._failures_of(pair) > TOLERATED:
+            return False
+        self._forgive(pair, time)
+        return True
+
+    def _forgive(self, pair: bytes, time: float) -> None:
         self._pairs.pop(pair, None)
         self._known[pair] = time + KNOWN
         self._known.move_to_end(pair)

@@ -9,9 +9,10 @@ from uuid import UUID
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import ICredentials, IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from zope.interface import Attribute, implementer
 
+from connectd.directory.errors import DirectoryError
 from connectd.directory.passwords import WRONG_PASSWORD
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ class DirectoryChecker:
         """
         if IKeyProof.providedBy(credentials):
             return maybeDeferred(self._check_key, credentials)
-        check = self._check_secret if IUsernameSecret.providedBy(credentials) else self._check_password
-        return Deferred.fromCoroutine(check(credentials))
+        if IUsernameSecret.providedBy(credentials):
+            return self._check_secret(credentials)
+        return Deferred.fromCoroutine(self._check_password(credentials))
 
     async def _check_password(self, credentials: Any) -> str:
         account = await self._directory.check_password(credentials.username, credentials.password)
@@ -82,16 +84,23 @@ class DirectoryChecker:
             raise UnauthorizedLogin(WRONG_PASSWORD)
         return account.name
 
-    async def _check_secret(self, credentials: Any) -> str:
-        directory = self._directory
-        account = directory.find_account(credentials.username)
-        # A decoy, where there is nothing to compare with.
-        secret = directory.secret(account, credentials.scheme)
+    def _check_secret(self, credentials: Any) -> Deferred[str]:
+        directory, scheme = self._directory, credentials.scheme
+        try:
+            account = directory.find_account(credentials.username)
+            # A decoy, where there is nothing to compare with.
+            secret = directory.secret(account, scheme)
+        except DirectoryError:
+            return fail()
+
+        def checked(right: bool) -> str:
+            if not right or account is None or scheme not in account.verifiers:
+                raise UnauthorizedLogin(WRONG_PASSWORD)
+            return account.name
+
+        # Most answer at once, so no coroutine.
         check = cast("Callable[[bytes], Any]", credentials.checkSecret)
-        right = await maybeDeferred(check, secret)
-        if not right or account is None or credentials.scheme not in account.verifiers:
-            raise UnauthorizedLogin(WRONG_PASSWORD)
-        return account.name
+        return maybeDeferred(check, secret).addCallback(checked)
 
     def _check_key(self, credentials: Any) -> Deferred[str]:
         directory, uuid = self._directory, credentials.uuid

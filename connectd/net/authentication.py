@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import Interface
 
 from connectd.admission.guard import WRONG_PROOF, guard
@@ -115,36 +116,36 @@ class Authenticator:
         :return: fails with :class:`WrongProof`, with :class:`Objected` where the proof is right and the account may
             not be used, or with another :class:`~connectd.net.connection.Refused` where nobody can say.
         """
-        return Deferred.fromCoroutine(self._login(host, credentials, account))
-
-    async def _login(self, host: str, credentials: Any, account: str | bytes | None) -> Avatar:
         if account is None:
             account = getattr(credentials, "username", "")
+        # Whatever spelling of one name a peer tries, it fails for one account.
+        counted = lookup_key(account) or repr(account)
+        # Callbacks and no coroutine: most checkers answer at once, and it would cost more than they do.
+        login: Any = guard(self._ledger, host, counted, lambda: self._verify(credentials), clock=self._clock)
+        return cast("Deferred[Avatar]", login.addCallback(self._admit).addErrback(self._refuse))
 
-        async def verify() -> Any:
-            try:
-                return await self.portal.login(credentials, None, IAvatar)
-            except UnauthorizedLogin:
-                if IEvenWork.providedBy(credentials):
-                    await credentials.even_out()
-                raise
+    def _verify(self, credentials: Any) -> Deferred[Any]:
+        login: Deferred[Any] = self.portal.login(credentials, None, IAvatar)
+        return login.addErrback(_even_out, credentials) if IEvenWork.providedBy(credentials) else login
 
-        try:
-            # Whatever spelling of one name a peer tries, it fails for one account.
-            counted = lookup_key(account) or repr(account)
-            login: Any = await guard(self._ledger, host, counted, verify, clock=self._clock)
-            avatar: Avatar = login[1]
-            objection = self.objection(avatar.account)
-        except UnauthorizedLogin:
-            raise WrongProof from None
-        except LoginFailed:
-            raise Refused("This way to log in is not open here") from None
-        except DirectoryError as error:
-            log.error("{protocol}: a login was refused unseen: {reason}", protocol=self.protocol, reason=str(error))
-            raise Refused(NO_ACCOUNTS) from error
+    def _admit(self, login: Any) -> Avatar:
+        """The proof is right."""
+        avatar: Avatar = login[1]
+        objection = self.objection(avatar.account)
         if objection is not None:
             raise Objected(objection)
         return avatar
+
+    def _refuse(self, failure: Failure) -> Failure:
+        if failure.check(UnauthorizedLogin):
+            raise WrongProof from None
+        if failure.check(LoginFailed):
+            raise Refused("This way to log in is not open here") from None
+        if failure.check(DirectoryError):
+            reason = failure.getErrorMessage()
+            log.error("{protocol}: a login was refused unseen: {reason}", protocol=self.protocol, reason=reason)
+            raise Refused(NO_ACCOUNTS) from failure.value
+        return failure
 
     def objection(self, account: str) -> Objection | None:
         """Why an account may not be used now, or None.
@@ -168,6 +169,13 @@ class Authenticator:
         if not found.allows(self.protocol):
             return Objection(Outcome.REFUSED, f"This account may not be used for {self.protocol}")
         return None
+
+
+def _even_out(failure: Failure, credentials: Any) -> Deferred[Failure]:
+    """A proof is wrong: do what it would have cost to compare it, if that was not done (COM-10)."""
+    failure.trap(UnauthorizedLogin)
+    evened: Deferred[None] = Deferred.fromCoroutine(credentials.even_out())
+    return evened.addCallback(lambda ignored: failure)
 
 
 def make_authenticator(

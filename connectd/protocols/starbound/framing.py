@@ -31,6 +31,10 @@ BYTES_PER_TURN: Final = 1 << 20
 """How much of what a peer has sent becomes events in one turn of the reactor; the rest waits for the next. A few
 bytes can inflate to millions of packets."""
 
+LONG: Final = 256 * 1024
+"""Bytes of an accepted session's frame from which on it is kept in pieces. To copy it whole, again and again, would
+stop everybody else for a second where it has 64 MiB."""
+
 
 @attrs.define(eq=False)
 class _Body:
@@ -160,6 +164,10 @@ class FrameMachine(Machine):
             data = self._encoder.encode(data)
         if self._sealed:
             data, self._sealed = self._sealed + data, b""
+        if self.ended:
+            # Those were the last words.
+            self._encoder.close()
+            self._encoder = None
         return data
 
     def _compress(self) -> None:
@@ -209,10 +217,14 @@ class FrameMachine(Machine):
     def _take(self, stream: bytearray, count: int) -> bytes:
         """The next bytes, at most so many."""
         data = bytes(stream[:count])
+        self._drop(stream, len(data))
+        return data
+
+    def _drop(self, stream: bytearray, count: int) -> None:
+        """Go on behind bytes that are there."""
         del stream[:count]
         if stream is self._input:
-            self._consumed += len(data)
-        return data
+            self._consumed += count
 
     def _read(self, stream: bytearray, now: float) -> list[Event] | None:
         """Read from what came, decompressed where it was: as many frames as are whole, or a piece of one."""
@@ -241,7 +253,7 @@ class FrameMachine(Machine):
         size = abs(length)
         if size > (most if length >= 0 else most + most // 1000 + COMPRESSION_MARGIN):
             raise Malformed(f"a {kind.__name__} of {size} bytes, at most {most} are allowed", 1)
-        self._take(stream, start)
+        self._drop(stream, start)
         source = self._source(kind, size if length >= 0 else most)
         reader = PacketReader(kind, self.generation.layouts[kind], source)
         self._body = _Body(
@@ -258,7 +270,7 @@ class FrameMachine(Machine):
             if not data and body.missing:
                 return None
             body.missing -= len(data)
-            if body.reader is None:
+            if body.reader is None and body.compressed:
                 body.wire.append(data)
         complete = not body.missing
         if inflater is not None:
@@ -269,7 +281,7 @@ class FrameMachine(Machine):
                 inflater.finish()
         if body.reader is None:
             body.pieces.append(data)
-            return self._inflated(body) if complete else []
+            return self._whole(body) if complete else []
         source = body.reader.source
         before = source.elements
         if body.packet is None:
@@ -285,11 +297,13 @@ class FrameMachine(Machine):
             self._body = None
         return events
 
-    def _inflated(self, body: _Body) -> list[Event]:
-        """A compressed frame for the handler is whole."""
+    def _whole(self, body: _Body) -> list[Event]:
+        """A frame for the handler, compressed or long, is whole."""
         self._body = None
-        wire = bytes((body.number,)) + encode_signed_vlq(-body.size) + b"".join(body.wire)
-        frame = Frame(body.number, b"".join(body.pieces), True, wire)
+        wire = None
+        if body.compressed:
+            wire = b"".join((bytes((body.number,)), encode_signed_vlq(-body.size), *body.wire))
+        frame = Frame(body.number, b"".join(body.pieces), body.compressed, wire)
         events: list[Event] = [Received(frame)]
         return events if frame.id != self._last_number else events + self._last(frame)
 
@@ -321,7 +335,12 @@ class FrameMachine(Machine):
                     end = start + length
                     if end > len(data):
                         self._check(length, place)
-                        self._wanted = end - place
+                        if length >= LONG:
+                            self._drop(stream, start)
+                            place = 0
+                            self._body = _Body(number, False, length, length, self._consumed, None, None)
+                        else:
+                            self._wanted = end - place
                         break
                     frame = Frame(number, data[start:end])
                 else:
@@ -329,7 +348,7 @@ class FrameMachine(Machine):
                     payload = inflate(data[start:end], PIECE) if end <= len(data) else None
                     if payload is None:
                         self._check(-length, place)
-                        self._take(stream, start)
+                        self._drop(stream, start)
                         place = 0
                         inflater = Inflater(self._frame_limit)
                         self._body = _Body(number, True, -length, -length, self._consumed, None, inflater)
@@ -344,7 +363,7 @@ class FrameMachine(Machine):
         except Malformed:
             if not events:
                 raise
-        self._take(stream, place)
+        self._drop(stream, place)
         self._work += len(events) / FRAMES_PER_TURN
         return events or None
 

@@ -10,15 +10,17 @@ from uuid import UUID
 import attrs
 from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from connectd.admission.guard import guard
+from connectd.credentials import Avatar
 from connectd.directory.checkers import IUsernameSecret
 from connectd.directory.errors import DirectoryError
 from connectd.directory.names import MAXIMUM_OCTETS
-from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objected, Objection, WrongProof
+from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objected, Objection
 from connectd.net.connection import Connection, Peer, Refused
 from connectd.net.deadlines import Deadlines
 from connectd.net.listener import Context, Listener
@@ -216,7 +218,7 @@ class StarboundListener(Listener):
 
     def on_ResponseReceived(self, connection: Connection, event: ResponseReceived) -> None:
         """Look at the proof."""
-        proved = Deferred.fromCoroutine(self._prove(connection, event))
+        proved = self._prove(connection, event)
         # After hashing has begun, so that nobody takes its place.
         self._return_ticket(connection)
         connection.decide(proved, partial(self._accept, connection))
@@ -297,34 +299,38 @@ class StarboundListener(Listener):
             ticket, guest.ticket = guest.ticket, None
             self.turnstile.give_back(ticket)
 
-    async def _prove(self, connection: Connection, event: ResponseReceived) -> str:
+    def _prove(self, connection: Connection, event: ResponseReceived) -> Deferred[str]:
         """Verify a proof.
 
-        :return: the account, as it is stored.
-        :raises Refused: where it is wrong, or the account may not be used.
+        :return: fires with the account, as it is stored; fails with ``Refused`` where the proof is wrong, or the
+            account may not be used.
         """
-        try:
-            if not event.account:
-                return await self._prove_anonymous(connection, event)
-            if self.authenticator is None:
-                raise UnauthorizedLogin
-            avatar = await self.login(connection, self._proof(event))
-        except (WrongProof, UnauthorizedLogin):
+        proved: Deferred[Any]
+        if not event.account:
+            proved = self._prove_anonymous(connection, event)
+        elif self.authenticator is None:
+            proved = fail(UnauthorizedLogin())
+        else:
+            proved = self.login(connection, self._proof(event)).addCallback(_account_of)
+        return proved.addErrback(self._not_proved, event)
+
+    def _not_proved(self, failure: Failure, event: ResponseReceived) -> Failure:
+        error = failure.value
+        if isinstance(error, UnauthorizedLogin):
             raise Refused(texts.NO_SUCH_ACCOUNT) from None
-        except Objected as error:
+        if isinstance(error, Objected):
             objection = _in_our_words(error.objection)
             raise Refused(objection.reason, objection.outcome) from None
-        except TooManyWaiting:
-            raise Refused(texts.full(event.generation), Outcome.LIMITED) from None
-        except BudgetSpent as error:
+        if isinstance(error, BudgetSpent):
             log.warn(
                 "{title}: a password was not checked: {problem} (rounds is {rounds}, hash_budget allows no more)",
                 title=self.title,
                 problem=str(error),
                 rounds=event.rounds,
             )
+        if isinstance(error, BudgetSpent | TooManyWaiting):
             raise Refused(texts.full(event.generation), Outcome.LIMITED) from None
-        return avatar.account
+        return failure
 
     def _proof(self, event: ResponseReceived) -> RoundsProof | SaltedProof:
         # Nobody has a longer name, and it is hashed thousands of times.
@@ -333,10 +339,10 @@ class StarboundListener(Listener):
             return RoundsProof(account, event.salt, event.rounds, event.response, self.slices)
         return SaltedProof(account, event.salt, event.response)
 
-    async def _prove_anonymous(self, connection: Connection, event: ResponseReceived) -> str:
+    def _prove_anonymous(self, connection: Connection, event: ResponseReceived) -> Deferred[str]:
         """Somebody without an account, who has to know the server's password where there is one (SB-6)."""
         if not self._password:
-            return ""
+            return succeed("")
         password = self._password
 
         async def verify() -> str:
@@ -345,7 +351,7 @@ class StarboundListener(Listener):
                 raise UnauthorizedLogin
             return ""
 
-        return await guard(self.context.ledger, connection.peer.host, "", verify, clock=self.clock)
+        return guard(self.context.ledger, connection.peer.host, "", verify, clock=self.clock)
 
     def _accept(self, connection: Connection, account: str, now: float) -> list[Event]:
         """Let a player in, unless somebody else has taken the place meanwhile."""
@@ -378,6 +384,10 @@ class StarboundListener(Listener):
         if guest is None:
             guest = self._guests[connection] = Guest()
         return guest
+
+
+def _account_of(avatar: Avatar) -> str:
+    return avatar.account
 
 
 def _read_password(settings: StarboundSettings) -> bytes:

@@ -287,7 +287,7 @@ class ServerMachine(FrameMachine):
             return []
         self.generation = OPENSB
         zstd = settings.compression == "zstd"
-        self._say(ProtocolResponse(True, _INFO[zstd]), compressed=True)
+        self._output.append(_AGREED[zstd])
         if zstd:
             self._compress()
         return []
@@ -357,7 +357,10 @@ class ServerMachine(FrameMachine):
         return super()._finish(outcome, reason, offset)
 
 
-_INFO: Final = {
-    zstd: EncodedVariant.of({"compression": "Zstd" if zstd else "None", "openProtocolVersion": OPEN_PROTOCOL_VERSION})
-    for zstd in (True, False)
-}
+def _agreed(compression: str) -> bytes:
+    info = EncodedVariant.of({"compression": compression, "openProtocolVersion": OPEN_PROTOCOL_VERSION})
+    return OPENSB.encode(ProtocolResponse(True, info), compressed=True)
+
+
+_AGREED: Final = {True: _agreed("Zstd"), False: _agreed("None")}
+"""What OpenStarbound clients are answered, with and without zstd: a frame that is always the same (SB-21)."""

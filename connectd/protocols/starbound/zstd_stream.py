@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from typing import Final
 
 from connectd.protocols.starbound.encoding import Malformed
@@ -24,6 +25,8 @@ MAXIMUM_WINDOW_LOG: Final = 25
 ENCODER_WINDOW_LOG: Final = 16
 ENCODING: Final = 512 * 1024
 """Bytes that our own compressor costs at most: its window of 64 KiB, its tables and its buffers."""
+SPARE_ENCODERS: Final = 32
+"""Compressors that are kept for further streams."""
 DECODING: Final = 384 * 1024
 """Bytes that a decompressor costs besides its window."""
 INPUT: Final = 16 * 1024
@@ -40,17 +43,31 @@ _ENCODER_OPTIONS: Final[dict[int, int]] = {
 _DECODER_OPTIONS: Final[dict[int, int]] = {DecompressionParameter.window_log_max: MAXIMUM_WINDOW_LOG}
 
 
+_spare: deque[ZstdCompressor] = deque(maxlen=SPARE_ENCODERS)
+"""Compressors of streams that are over. Making one costs more than a login has to compress."""
+
+
 class Encoder:
     """Our direction: one stream that is never ended, flushed after each piece."""
 
     __slots__ = ("_compressor",)
 
     def __init__(self) -> None:
-        self._compressor = ZstdCompressor(options=_ENCODER_OPTIONS)
+        self._compressor = _spare.pop() if _spare else ZstdCompressor(options=_ENCODER_OPTIONS)
 
     def encode(self, data: bytes) -> bytes:
         """The next bytes of the stream, from which the peer can read all that it was told so far."""
         return self._compressor.compress(data, ZstdCompressor.FLUSH_BLOCK)
+
+    def close(self) -> None:
+        """Nothing more will be encoded; what it was made with serves another one.
+
+        The end of a frame is not sent, but nothing that follows refers to what was before it.
+        """
+        compressor = self._compressor
+        compressor.compress(b"", ZstdCompressor.FLUSH_FRAME)
+        del self._compressor
+        _spare.append(compressor)
 
 
 class Decoder:

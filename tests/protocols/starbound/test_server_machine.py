@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -14,7 +15,7 @@ from connectd.protocols.starbound.encoding import encode_signed_vlq, encode_vlq
 from connectd.protocols.starbound.events import ConnectRequested, ResponseReceived, ShipworldReceived
 from connectd.protocols.starbound.fields import MAXIMUM_WORLD_CHUNKS, WORLD_CHUNKS
 from connectd.protocols.starbound.frames import Frame, encode_frame, inflate, read_header
-from connectd.protocols.starbound.framing import HANDSHAKE_LIMIT
+from connectd.protocols.starbound.framing import HANDSHAKE_LIMIT, LONG
 from connectd.protocols.starbound.generations import GENERATIONS
 from connectd.protocols.starbound.hashing import encode_legacy_response
 from connectd.protocols.starbound.machine import ServerMachine
@@ -813,6 +814,39 @@ class SessionTests(SynchronousTestCase):
                 got = self.frames(Peer(name).accepted(), data, size)
                 self.assertEqual(got, sent, (name, size))
                 self.assertEqual(b"".join(frame.encode() for frame in got), data)
+
+    def test_long_frames(self) -> None:
+        """SB-12, SB-22: frames that are kept in pieces until they are whole, between others."""
+        sent = [
+            Frame(20, b"before"),
+            *(Frame(7, bytes(index % 251 for index in range(size))) for size in (LONG - 1, LONG, LONG + 1)),
+            Frame(8, bytes(LONG), True),
+            Frame(0, b"behind"),
+        ]
+        data = b"".join(frame.encode() for frame in sent)
+        for name in ALL:
+            for size in (997, 65_536, len(data)):
+                got = self.frames(Peer(name).accepted(), data, size)
+                self.assertEqual(got, sent, (name, size))
+                self.assertEqual(b"".join(frame.encode() for frame in got), data)
+
+    def test_long_frames_are_not_copied_about(self) -> None:
+        """SB-22: a frame of many megabytes takes its own size while it comes, and once more when it is put together:
+        each further copy of 64 MiB would stop everybody for a tenth of a second."""
+        size = 8 * MEGABYTE
+        peer = Peer("seed").accepted()
+        head = b"\x07" + encode_signed_vlq(size)
+        got = self.frames(peer, head)
+        piece = bytes(65_536)
+        tracemalloc.start()
+        try:
+            for _ in range(size // len(piece)):
+                got += self.frames(peer, piece)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertEqual([(frame.id, len(frame.payload)) for frame in got], [(7, size)])
+        self.assertLess(peak, 2.5 * size)
 
     def test_forwarded_as_it_came(self) -> None:
         """A compressed frame's own bytes are passed on, whoever compressed it."""
