@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,7 +25,7 @@ class Signer:
         self.kid = kid
         self._key = Ed25519PrivateKey.generate()
 
-    def public(self) -> dict[str, str]:
+    def public(self) -> dict[str, Any]:
         """The key as an entry of a key set."""
         return {
             "kty": "OKP",
@@ -38,3 +38,9 @@ class Signer:
         """A token; ``header`` adds to its header."""
         text = f"{encoded({'alg': 'EdDSA', 'kid': self.kid, **header})}.{encoded(claims)}"
         return f"{text}.{encoded(self._key.sign(text.encode()))}"
+
+    def read(self, token: str) -> Any:
+        """The claims of a token that this key signed."""
+        text, _, signature = token.rpartition(".")
+        self._key.public_key().verify(urlsafe_b64decode(f"{signature}=="), text.encode())
+        return json.loads(urlsafe_b64decode(f"{text.partition('.')[2]}=="))
