@@ -15,7 +15,7 @@ else:
 MAXIMUM_WINDOW_LOG: Final = 23
 """The window is 8 MiB at most: that much of its output a decompressor has to keep."""
 
-_OPTIONS: Final = {zstd.DecompressionParameter.window_log_max: MAXIMUM_WINDOW_LOG}
+_OPTIONS: Final = {int(zstd.DecompressionParameter.window_log_max): MAXIMUM_WINDOW_LOG}
 _LEVEL: Final = 3
 
 
