@@ -31,7 +31,10 @@ class IProtocol(IPlugin):
     port: int = Attribute("The port number it uses unless told otherwise.")
     settings: type[ListenerSettings] = Attribute("The settings class of its listeners.")
     client_settings: type[Any] = Attribute("The settings class of its clients: the options of a probe URL's query.")
-    account_schemes: Iterable[str] = Attribute("The verifier schemes its listeners need of an account; may be empty.")
+    account_schemes: Iterable[str] = Attribute(
+        "The verifier schemes its listeners need of an account; may be empty. Where that depends on a listener's "
+        "settings, their class has a property of this name, which goes before."
+    )
 
     def makeService(settings: ListenerSettings, context: Any) -> IListenerService:
         """Make a listener that is bound but not started.
@@ -40,6 +43,10 @@ class IProtocol(IPlugin):
         :param context: the daemon's shared rooms, a :class:`connectd.net.listener.Context`.
         :raises connectd.net.sockets.BindError: where a socket cannot be had.
         """
+
+    takes_password: bool = Attribute(
+        "Whether :meth:`connect` and :meth:`probe` take a keyword ``password``, bytes or None."
+    )
 
     def connect(url: str, reactor: Any) -> Deferred[Any]:
         """Connect as a client.

@@ -67,9 +67,10 @@ class ToyProtocol:
     settings: type[ListenerSettings] = ToySettings
     client_settings: type[Any] = ToyClientSettings
     account_schemes: tuple[str, ...] = ()
+    takes_password = False
 
     def __init__(self) -> None:
-        self.probing: Callable[[str, Callable[[str, str], None], Any], Any] = lambda url, report, reactor: None
+        self.probing: Callable[..., Any] = lambda url, report, reactor: None
         self.group: Any = toy_commands
         self.tables: list[Mapping[str, Any]] = [
             {"listen": "tcp:7000:interface=127.0.0.1", "names": ["ann"], "certificate": "state/toy.pem"},
@@ -82,8 +83,8 @@ class ToyProtocol:
     def connect(self, url: str, reactor: Any) -> Deferred[Any]:
         return succeed(None)
 
-    def probe(self, url: str, report: Callable[[str, str], None], reactor: Any) -> Deferred[None]:
-        result: Deferred[None] = self.probing(url, report, reactor)
+    def probe(self, url: str, report: Callable[[str, str], None], reactor: Any, **options: Any) -> Deferred[None]:
+        result: Deferred[None] = self.probing(url, report, reactor, **options)
         return result
 
     def commands(self) -> Any:

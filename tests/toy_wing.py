@@ -32,6 +32,7 @@ class ToyPlugin:
     client_settings: type[Any] = ToyClientSettings
     # It needs only the first one; real wings also need sealed ones.
     account_schemes: tuple[str, ...] = (ARGON2ID, SEALED_PASSWORD)
+    takes_password = False
     credential_interfaces: tuple[type[Interface], ...] = (IUsernamePassword,)
 
     def makeService(self, settings: ListenerSettings, context: Any) -> IListenerService:

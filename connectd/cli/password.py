@@ -42,6 +42,19 @@ def new_password(name: str, *, from_stdin: bool) -> str:
     return password
 
 
+def known_password(name: str, *, from_stdin: bool) -> str:
+    """The password that somebody has, to log in with; it may be empty.
+
+    :param name: whose it is, for the question.
+    :param from_stdin: the value of :func:`password_option`. Otherwise somebody is asked once, without echo.
+    :raises Failed: where there is none to be had.
+    """
+    password = _piped() if from_stdin else _ask(f"Password for {printable(name)}: ")
+    if len(password.encode()) > MAXIMUM_PASSWORD:
+        raise Failed(TOO_LONG)
+    return password
+
+
 def _piped() -> str:
     if sys.stdin is None:
         raise Failed("standard input is closed, and the password was to come from there (nothing was changed)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
 
 import click
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,8 +14,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from connectd import registry
 from connectd.cli.invocation import Invocation
 from connectd.cli.output import Failed, nobody_reads, print_json_line, printable
+from connectd.cli.password import known_password, password_option
 from connectd.net import foreground
 from connectd.net.url import URLError, without_password
+
+if TYPE_CHECKING:
+    from connectd.interfaces import IProtocol
 
 
 class GaveUp(Exception):
@@ -70,11 +76,14 @@ class Trace:
     metavar="SECONDS",
     help="Give up after so many seconds.",
 )
+@password_option
 @click.pass_obj
-def probe(invocation: Invocation, url: str, timeout: float) -> None:
+def probe(invocation: Invocation, url: str, timeout: float, password_stdin: bool) -> None:
     """Connect to the server at URL as a client, tell each step with its time, and leave again.
 
     The scheme of the URL is the protocol, its query sets the client's options: lekt://play.example:7890?port=9000
+
+    Where it names an account, starbound://ann@play.example, its password is asked for.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
@@ -85,6 +94,7 @@ def probe(invocation: Invocation, url: str, timeout: float) -> None:
         raise click.UsageError(str(error)) from error
     except registry.PluginError as error:
         raise Failed(error) from error
+    options = _password(protocol, url, from_stdin=password_stdin)
     trace = Trace(invocation.json)
 
     def give_up(result: Any, seconds: float) -> NoReturn:
@@ -92,7 +102,7 @@ def probe(invocation: Invocation, url: str, timeout: float) -> None:
         raise GaveUp(f"gave up after {seconds:g} seconds{after}")
 
     async def work(reactor: Any) -> None:
-        probing: Deferred[None] = maybeDeferred(protocol.probe, url, trace.report, reactor)
+        probing: Deferred[None] = maybeDeferred(protocol.probe, url, trace.report, reactor, **options)
         await probing.addTimeout(timeout, reactor, give_up)
 
     try:
@@ -104,3 +114,19 @@ def probe(invocation: Invocation, url: str, timeout: float) -> None:
     trace.end(problem)
     if problem is not None:
         raise Failed(f"{without_password(url)}: {problem}")
+
+
+def _password(protocol: IProtocol, url: str, *, from_stdin: bool) -> dict[str, bytes]:
+    """The keyword of :meth:`IProtocol.probe` for the password, where there is one to be had.
+
+    :raises click.UsageError: where one is given to a protocol that has no use for it.
+    :raises Failed: where it cannot be had.
+    """
+    if not getattr(protocol, "takes_password", False):
+        if from_stdin:
+            raise click.UsageError(f"{protocol.name} takes no password; leave --password-stdin out")
+        return {}
+    account, _, _ = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")
+    if ":" in account or not (account or from_stdin):  # a password in it is refused by whoever reads the URL
+        return {}
+    return {"password": known_password(unquote(account) or "the server", from_stdin=from_stdin).encode()}

@@ -28,7 +28,8 @@ def needed_schemes(listeners: Iterable[ListenerConfiguration]) -> frozenset[str]
         if getattr(listener.settings, "auth", ()):
             continue
         try:
-            schemes.update(registry.protocol(listener.protocol).account_schemes)
+            needed = getattr(listener.settings, "account_schemes", None)
+            schemes.update(registry.protocol(listener.protocol).account_schemes if needed is None else needed)
         except registry.RegistryError:
             continue  # told when the listener is to be made
     return frozenset(schemes)

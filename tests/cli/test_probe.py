@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from connectd.cli import password
 from connectd.cli.probe import Trace
 from connectd.net import foreground
 from connectd.net.url import URLError, without_password
@@ -25,7 +26,7 @@ from tests.cli.test_main import ROOT, CommandCase, connectctl_process
 URL = "toy://play.example:7000"
 
 
-class ProbeTests(CommandCase):
+class ProbeCase(CommandCase):
     """The command with a fake clock in place of the reactor."""
 
     def setUp(self) -> None:
@@ -54,6 +55,10 @@ class ProbeTests(CommandCase):
         [result] = results
         if isinstance(result, Failure):
             result.raiseException()
+
+
+class ProbeTests(ProbeCase):
+    """What is printed, and when it ends."""
 
     def test_steps(self) -> None:
         """Each step has its time since the start; what a peer named itself cannot steer the terminal."""
@@ -162,6 +167,64 @@ class ProbeTests(CommandCase):
         self.assertEqual(without_password("toy://ann@host:1/?a=b"), "toy://ann@host:1/?a=b")
         self.toy.probing = lambda url, report, reactor: fail(ConnectionError("no"))
         self.assert_ends(self.run_command("probe", "toy://ann:s3cret@host"), 1, "toy://ann:…@host: no")
+
+
+class PasswordTests(ProbeCase):
+    """A probe of a protocol whose clients log in."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.given: list[dict[str, Any]] = []
+        self.toy.takes_password = True
+        self.asked: list[str] = []
+        self.answer = "sw\N{LATIN SMALL LETTER O WITH DIAERESIS}rdfish"
+        self.patch(password, "getpass", self.ask)
+
+        def probing(url: str, report: Callable[[str, str], None], reactor: Any, **options: Any) -> Deferred[None]:
+            self.given.append(options)
+            return succeed(None)
+
+        self.toy.probing = probing
+
+    def ask(self, question: str) -> str:
+        self.asked.append(question)
+        return self.answer
+
+    def test_asked_for(self) -> None:
+        """COM-9: the password of the account in the URL is asked for, once."""
+        self.assert_ends(self.run_command("probe", "toy://ann%20b@host:1?a=b@c"), 0)
+        self.assertEqual(self.asked, ["Password for ann b: "])
+        self.assertEqual(self.given, [{"password": self.answer.encode()}])
+
+    def test_may_be_empty(self) -> None:
+        self.answer = ""
+        self.assert_ends(self.run_command("probe", "toy://ann@host"), 0)
+        self.assertEqual(self.given, [{"password": b""}])
+
+    def test_too_long(self) -> None:
+        self.answer = "x" * 1025
+        self.assert_ends(self.run_command("probe", "toy://ann@host"), 1, password.TOO_LONG)
+
+    def test_nobody_to_ask_for(self) -> None:
+        """Without an account nobody is asked; one in the URL with a password is the URL's reader's affair."""
+        for url in (URL, "toy://ann:s3cret@host", "toy://host/a@b"):
+            self.assert_ends(self.run_command("probe", url), 0)
+        self.assertEqual((self.asked, self.given), ([], [{}, {}, {}]))
+
+    def test_from_a_pipe(self) -> None:
+        """--password-stdin also serves a server that has a password of its own."""
+        for url in ("toy://ann@host", URL):
+            self.assert_ends(self.run_command("probe", url, "--password-stdin", input="secret\n"), 0)
+        self.assertEqual((self.asked, self.given), ([], 2 * [{"password": b"secret"}]))
+
+    def test_no_use_for_it(self) -> None:
+        """A protocol that takes no password is not given one."""
+        self.toy.takes_password = False
+        self.assert_ends(self.run_command("probe", "toy://ann@host"), 0)
+        self.assertEqual(self.given, [{}])
+        result = self.run_command("probe", "toy://ann@host", "--password-stdin", input="secret\n")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("toy takes no password; leave --password-stdin out", result.stderr)
 
 
 class ProcessTests(SynchronousTestCase):

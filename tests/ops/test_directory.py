@@ -6,13 +6,22 @@ import contextlib
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from connectd.config import ListenerConfiguration
-from connectd.directory import ARGON2ID, SEALED_PASSWORD, Database, DirectoryError, MissingKeyError, create_key
+from connectd.directory import (
+    ARGON2ID,
+    SEALED_PASSWORD,
+    SEALED_SHA256,
+    Database,
+    DirectoryError,
+    MissingKeyError,
+    create_key,
+)
 from connectd.directory.settings import DirectorySettings
 from connectd.ops.daemon import Daemon, StartError
 from connectd.ops.directory import make_directory, needed_schemes, prepare_directory
@@ -47,6 +56,21 @@ class SchemesTests(SynchronousTestCase):
         self.assertEqual(self.schemes(), set())
         self.assertEqual(self.schemes(theirs, other), set())
         self.assertEqual(self.schemes(theirs, ours, other), {ARGON2ID, SEALED_PASSWORD})
+
+    def test_settings_tell(self) -> None:
+        """Where it depends on a listener's settings, these tell; an accountless one may need nothing."""
+
+        @attrs.frozen(kw_only=True)
+        class Telling(toy.ToySettings):
+            account_schemes: ClassVar[tuple[str, ...]] = (SEALED_SHA256,)
+
+        @attrs.frozen(kw_only=True)
+        class Silent(toy.ToySettings):
+            account_schemes: ClassVar[tuple[str, ...]] = ()
+
+        self.assertEqual(self.schemes(ListenerConfiguration("toy", Telling())), {SEALED_SHA256})
+        self.assertEqual(self.schemes(ListenerConfiguration("toy", Silent())), set())
+        self.assertEqual(self.schemes(ListenerConfiguration("toy", Telling(auth=("memory:",)))), set())
 
 
 class PrepareTests(DirectoryCase):

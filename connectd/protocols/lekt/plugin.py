@@ -26,6 +26,7 @@ class LektPlugin:
     settings: type[ListenerSettings] = LektSettings
     client_settings: type[Any] = LektClientSettings
     account_schemes: tuple[str, ...] = ()
+    takes_password = False
 
     def makeService(self, settings: ListenerSettings, context: Context) -> IListenerService:
         from connectd.protocols.lekt.server import LektListener

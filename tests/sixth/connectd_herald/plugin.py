@@ -21,6 +21,7 @@ class HeraldPlugin:
     settings: type[ListenerSettings] = HeraldSettings
     client_settings: type[Any] = HeraldClientSettings
     account_schemes = ()
+    takes_password = False
 
     def makeService(self, settings: ListenerSettings, context: Any) -> IListenerService:
         from connectd_herald.server import HeraldListener
