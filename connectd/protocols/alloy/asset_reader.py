@@ -1,0 +1,58 @@
+"""One asset on its way to a client, a part at a time (AL-10). It waits for the disk: it belongs in a thread."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from connectd.protocols.alloy.asset_index import AssetChanged, AssetDirectory, IndexedAsset, identity
+from connectd.protocols.alloy.packets import AssetPart
+
+PART_SIZE: Final = 1 << 20
+"""Bytes of content in one part: what a transfer may hold is counted in these."""
+
+
+class AssetReader:
+    """An open asset. Its content is what was indexed, or reading it fails; nothing is read ahead.
+
+    :param directory: where it is.
+    :param asset: which.
+    :raises AssetChanged: where it is not any more what was indexed.
+    :raises OSError: where it cannot be opened.
+    """
+
+    def __init__(self, directory: AssetDirectory, asset: IndexedAsset, part_size: int = PART_SIZE) -> None:
+        self._descriptor: int | None = directory.open(asset)
+        self._asset = asset
+        self._part_size = part_size
+        self.left = asset.size
+        """Bytes that are still to be read."""
+
+    def read(self) -> tuple[bytes, int]:
+        """Read the next part.
+
+        :return: its frame, compressed and encoded, and how many bytes of content are in it.
+        :raises AssetChanged: the file was written to, cut or replaced meanwhile.
+        :raises OSError: where it cannot be read.
+        """
+        if self._descriptor is None or not self.left:
+            raise EOFError("nothing is left of the asset")
+        wanted = min(self._part_size, self.left)
+        part = os.read(self._descriptor, wanted)
+        while len(part) < wanted:
+            more = os.read(self._descriptor, wanted - len(part))
+            if not more:
+                raise AssetChanged(self._asset.name)
+            part += more
+        # What was written over meanwhile must not leave as a part of something else. A file that was replaced by another
+        # one is still whole; that it has lost its name shows in nothing but its last element.
+        if identity(self._descriptor)[:-1] != self._asset.identity[:-1]:
+            raise AssetChanged(self._asset.name)
+        self.left -= wanted
+        return AssetPart(part).encode(), wanted
+
+    def close(self) -> None:
+        """Give the file back; a second time nothing happens."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
