@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet import tcp, unix
@@ -124,6 +125,16 @@ class BoundSocket:
         """
         descriptor = self._descriptor("datagram")
         return reactor.adoptDatagramPort(descriptor, self.family, protocol, max_packet_size)
+
+    def adopt(self, kind: SocketKind, serve: Callable[[int, int], IListeningPort]) -> IListeningPort:
+        """
+        Have something else than the reactor's own ports serve the socket, until the returned port is stopped.
+
+        :param kind: ``stream`` or ``datagram``: what it is for.
+        :param serve: given the descriptor, which it duplicates, and the address family.
+        :raises RuntimeError: the socket is closed or of another kind.
+        """
+        return serve(self._descriptor(kind), self.family)
 
     def _descriptor(self, kind: SocketKind) -> int:
         descriptor = self.socket.fileno()

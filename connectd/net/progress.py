@@ -41,8 +41,13 @@ def reading_progress(transport: Any) -> object:
     On Linux's TCP it is what the peer's system has acknowledged. Elsewhere (Unix sockets, TLS, other systems) it is
     how much the transport still holds: once the kernel's buffer is full, that takes more only as the peer reads.
 
+    A transport that knows, such as that of a QUIC stream, has a method ``progress`` for it.
+
     :return: None if nothing can tell.
     """
+    progress = getattr(transport, "progress", None)
+    if progress is not None:
+        return progress()
     handle = getattr(transport, "getHandle", None)
     acknowledged = None if handle is None else bytes_acknowledged(handle())
     if acknowledged is not None:

@@ -14,7 +14,6 @@ from connectd.protocols.alloy.packets import (
     AnyConnect,
     AssetFinalize,
     AssetInitialize,
-    AssetPart,
     AuthGrant,
     AuthToken,
     ClientReady,
@@ -335,15 +334,17 @@ class ServerMachine(AlloyMachine):
         self._say(frame)
         return []
 
-    def asset_part(self, part: bytes, now: float) -> list[Event]:
+    def asset_part(self, frame: bytes, size: int, now: float) -> list[Event]:
         """Some of the asset's content.
 
+        :param frame: an :class:`AssetPart` as it is sent, which is encoded once for all clients.
+        :param size: bytes of content in it.
         :raises LocalProtocolError: where no asset is under way, or this is more than its size.
         """
-        if self._asset_left is None or len(part) > self._asset_left:
+        if self._asset_left is None or size > self._asset_left:
             raise LocalProtocolError("asset_part: no asset is under way, or this is more than its size")
-        self._asset_left -= len(part)
-        self._say(_encoded(AssetPart(part), "asset_part"))
+        self._asset_left -= size
+        self._say(frame)
         return []
 
     def end_asset(self, now: float) -> list[Event]:

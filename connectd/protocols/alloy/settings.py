@@ -7,7 +7,8 @@ from uuid import UUID
 
 import attrs
 
-from connectd.settings import ListenerSettings, at_least, between, key, one_of
+from connectd.net.quic.settings import QuicListenerSettings
+from connectd.settings import at_least, between, key, one_of
 
 PROFILES = ("hytale/1", "hytale/2")
 ORDERS = ("seed", "observed")
@@ -53,12 +54,8 @@ def _password_problem(password: str) -> str | None:
     return None if size <= MAXIMUM_PASSWORD else f"it is too long: at most {MAXIMUM_PASSWORD} bytes of UTF-8"
 
 
-def _proxy_problem(on: bool) -> str | None:
-    return "PROXY headers are for streams; Alloy is spoken over QUIC" if on else None
-
-
 @attrs.frozen(kw_only=True)
-class AlloySettings(ListenerSettings):
+class AlloySettings(QuicListenerSettings):
     """What an Alloy listener can be told."""
 
     listen: str = key(
@@ -70,9 +67,6 @@ class AlloySettings(ListenerSettings):
         "The time from the first packet to PLAY, whatever the peer sends (COM-1, AL-14).",
         unit="seconds",
         check=between(0.1, 3600),
-    )
-    proxy_protocol: bool = key(
-        False, "Not for Alloy: PROXY headers are for streams, and this is QUIC (COM-5).", check=_proxy_problem
     )
     certificate: str = key(
         "alloy.pem",

@@ -1,0 +1,263 @@
+"""The client: into a world by one await, and every step of the way can be watched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from connectd.net.client import ConnectionEnded, Dialogue
+from connectd.net.connection import Connection
+from connectd.net.quic import ClientParameters, Identity, QuicClientEndpoint, Trust
+from connectd.net.url import ServerURL, URLError, parse_url
+from connectd.protocols.alloy.client_machine import (
+    AssetBegun,
+    AssetCompleted,
+    AssetReceived,
+    ClientMachine,
+    GrantReceived,
+    PacketReceived,
+    PasswordRequested,
+    ServerTokenReceived,
+    WorldEntered,
+    WorldOffered,
+    make_connect,
+)
+from connectd.protocols.alloy.fields import Asset
+from connectd.protocols.alloy.packets import MAXIMUM_USERNAME, Packet
+from connectd.protocols.alloy.settings import AlloyClientSettings
+from connectd.protocols.alloy.states import ConnectionState, StateChanged
+from connectd.sansio import Decision, Ended, Machine, Outcome, Received
+
+PORT: Final = 5520
+
+Ask = Callable[[int | None], "Deferred[bytes]"]
+
+
+class AlloyClient(Dialogue):
+    """One player's connection to a server.
+
+    :param reactor: the reactor.
+    :param username: what the player is called: at most 16 ASCII characters.
+    :param settings: the client's.
+    :param password: the server's, UTF-8; or a function that is asked for it, with the attempts that remain after a
+        wrong one (None at first), and gives a Deferred; None: there is none.
+    :param on_state: called with each state that the connection is in (AL-1).
+    :param on_packet: called with each packet that the server sends, parts of assets excepted.
+    :param on_message: called with each message of PLAY: what this class does not deal with itself.
+    :param on_asset: called with each asset that arrived whole, and whose content is what its hash says.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        username: str,
+        settings: AlloyClientSettings | None = None,
+        *,
+        password: bytes | Ask | None = None,
+        on_state: Callable[[ConnectionState], None] = lambda state: None,
+        on_packet: Callable[[Packet], None] = lambda packet: None,
+        on_message: Callable[[Any], None] = lambda message: None,
+        on_asset: Callable[[Asset, int], None] = lambda asset, size: None,
+    ) -> None:
+        super().__init__(reactor)
+        self.settings = AlloyClientSettings() if settings is None else settings
+        self.username = username
+        self.uuid = UUID(self.settings.uuid) if self.settings.uuid else uuid_of(username)
+        self.machine: ClientMachine | None = None
+        self.on_state = on_state
+        self.on_packet = on_packet
+        self.on_message = on_message
+        self.on_asset = on_asset
+        self._password = password
+        self._state = ConnectionState.CONNECTING
+        self._entered: list[Deferred[None]] = []
+        self._is_in = False
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection stands (AL-1)."""
+        return self._state
+
+    @property
+    def client_id(self) -> int | None:
+        """The number by which the server means this client, once it has told."""
+        return None if self.machine is None else self.machine.client_id
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[None]:
+        """Connect and log in.
+
+        :return: fires at PLAY. Fails with :class:`~connectd.net.client.ConnectionEnded` where the server said no, or
+            with what the endpoint says where there is none, or not the right one. Cancelling it hangs up.
+        """
+        self.on_state(self._state)
+        return self.dial(endpoint).addErrback(self._not_dialled)
+
+    def _not_dialled(self, failure: Any) -> Any:
+        if self.connection is None:
+            self._change(ConnectionState.DISCONNECTED)
+        return failure
+
+    def when_entered(self) -> Deferred[None]:
+        """Fires once the world is loaded and joined (AL-9); fails with
+        :class:`~connectd.net.client.ConnectionEnded` if it never will be."""
+        if self.ended is not None:
+            return fail(ConnectionEnded(self.ended.outcome, self.ended.reason))
+        if self._is_in:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._entered.append(waiter)
+        return waiter
+
+    def send(self, message: Any) -> None:
+        """Send a packet of PLAY.
+
+        :raises connectd.sansio.LocalProtocolError: for those that are not a player's to send.
+        """
+        if self.connection is not None:
+            self.connection.send(message)
+
+    def make_machine(self, now: float) -> Machine:
+        connect = make_connect(self.settings, self.username, self.uuid)
+        self.machine = ClientMachine(self.settings, connect, now=now)
+        self._change(self.machine.state)
+        return self.machine
+
+    # What the machine says
+
+    def _change(self, state: ConnectionState) -> None:
+        if state is not self._state:
+            self._state = state
+            self.on_state(state)
+
+    def on_StateChanged(self, connection: Connection, event: StateChanged) -> None:
+        """The connection is in another state."""
+        self._change(event.state)
+
+    def on_PacketReceived(self, connection: Connection, event: PacketReceived) -> None:
+        """The server said something."""
+        self.on_packet(event.packet)
+
+    def on_PasswordRequested(self, connection: Connection, event: PasswordRequested) -> None:
+        """Answer with the password; the same wrong one is not given twice."""
+        machine = connection.machine
+        assert isinstance(machine, ClientMachine)
+        if callable(self._password):
+            connection.decide(self._password(event.attempts_remaining), machine.respond)
+        elif self._password is None:
+            connection.call(lambda now: machine.refuse("the server asks for a password, and none was given", now))
+        elif event.attempts_remaining is not None:
+            connection.call(lambda now: machine.refuse("the password is wrong", now))
+        else:
+            connection.call(machine.respond, self._password)
+
+    def on_GrantReceived(self, connection: Connection, event: GrantReceived) -> None:
+        """Nobody here can verify a server's token, so no server is believed by one."""
+        self._no_services(connection, event)
+
+    def on_ServerTokenReceived(self, connection: Connection, event: ServerTokenReceived) -> None:
+        """It does not come so far."""
+        self._no_services(connection, event)
+
+    def _no_services(self, connection: Connection, event: Decision) -> None:
+        machine = connection.machine
+        connection.call(lambda now: machine.refuse("this client has no session services", now))
+
+    def on_WorldOffered(self, connection: Connection, event: WorldOffered) -> None:
+        """Ask for what the world needs."""
+        machine = connection.machine
+        assert isinstance(machine, ClientMachine)
+        wanted = (event.settings.required_assets or ()) if self.settings.fetch_assets else ()
+        connection.call(machine.request, tuple(dict.fromkeys(wanted)))
+
+    def on_AssetBegun(self, connection: Connection, event: AssetBegun) -> None:
+        """An asset begins."""
+        self._digest, self._size = hashlib.sha256(), 0
+
+    def on_AssetReceived(self, connection: Connection, event: AssetReceived) -> None:
+        """Some of it."""
+        self._digest.update(event.part)
+        self._size += len(event.part)
+
+    def on_AssetCompleted(self, connection: Connection, event: AssetCompleted) -> None:
+        """All of it: it has to be what its hash says."""
+        if self._digest.hexdigest() == event.asset.hash.lower():
+            self.on_asset(event.asset, self._size)
+        else:
+            connection.close(Outcome.MALFORMED, f"the asset {event.asset.name!r} is not what its hash says")
+
+    def on_WorldEntered(self, connection: Connection, event: WorldEntered) -> None:
+        """The player is in the world."""
+        self._is_in = True
+        waiting, self._entered = self._entered, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def on_Received(self, connection: Connection, event: Received) -> None:
+        """A message of PLAY."""
+        self.on_message(event.message)
+
+    def connection_ended(self, connection: Connection, event: Ended) -> None:
+        self._change(ConnectionState.DISCONNECTING)
+        super().connection_ended(connection, event)
+        waiting, self._entered = self._entered, []
+        for waiter in waiting:
+            waiter.errback(ConnectionEnded(event.outcome, event.reason))
+
+    def connection_closed(self, connection: Connection) -> None:
+        if self.machine is not None:
+            self.machine.connection_gone()
+        self._change(ConnectionState.DISCONNECTED)
+        super().connection_closed(connection)
+
+
+def uuid_of(username: str) -> UUID:
+    """The UUID of a player who has none: made from the user name, always the same."""
+    return uuid5(NAMESPACE_URL, f"alloy://{username}")
+
+
+def parse_alloy_url(url: str) -> ServerURL[AlloyClientSettings]:
+    """Take an ``alloy://USERNAME@HOST:PORT`` URL apart.
+
+    :raises connectd.net.url.URLError: with what is wrong with the URL.
+    """
+    server = parse_url(url, "alloy", PORT, AlloyClientSettings)
+    name = server.username
+    if not name:
+        raise URLError(f"{url}: names no player; write alloy://USERNAME@{server.host}")
+    if len(name) > MAXIMUM_USERNAME or not name.isascii() or not name.isprintable():
+        raise URLError(f"{url}: a user name has at most {MAXIMUM_USERNAME} printable ASCII characters")
+    if sum(1 for chosen in (server.settings.pin, server.settings.authority, server.settings.trust) if chosen) > 1:
+        raise URLError(f"{url}: pin, authority and trust exclude each other")
+    return server
+
+
+def make_endpoint(reactor: Any, server: ServerURL[AlloyClientSettings]) -> QuicClientEndpoint:
+    """The endpoint that leads to a server, and that takes no other server's certificate (AL-16).
+
+    :raises connectd.net.url.URLError: where a file that the URL names cannot be used.
+    """
+    settings = server.settings
+    try:
+        if settings.trust:
+            trust = Trust.insecure()
+        elif settings.pin:
+            trust = Trust.pinned(bytes.fromhex(settings.pin.replace(":", "")))
+        else:
+            trust = Trust.authorities(_read(settings.authority) if settings.authority else None)
+        identity = Identity.from_files(settings.certificate) if settings.certificate else None
+    except Exception as error:
+        raise URLError(str(error)) from error
+    parameters = ClientParameters(alpn=(settings.profile,), trust=trust, identity=identity)
+    return QuicClientEndpoint(reactor, server.host, server.port, parameters, timeout=settings.connect_timeout)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
