@@ -44,8 +44,8 @@ class AssetReader:
             if not more:
                 raise AssetChanged(self._asset.name)
             part += more
-        # What was written over meanwhile must not leave as a part of something else. A file that was replaced by another
-        # one is still whole; that it has lost its name shows in nothing but its last element.
+        # What was written over meanwhile must not leave as a part of something else. A file that was replaced by
+        # another is still whole; that it has lost its name shows in nothing but the last element.
         if identity(self._descriptor)[:-1] != self._asset.identity[:-1]:
             raise AssetChanged(self._asset.name)
         self.left -= wanted
