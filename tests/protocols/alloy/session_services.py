@@ -91,7 +91,7 @@ class SessionServicesSite(Resource):
 
     def access_token(self, profile: Profile, audience: str, fingerprint: str, **changes: Any) -> str:
         """A token that says who somebody is, to somebody, over a connection with a certificate."""
-        content = self._claims(profile, aud=audience, cnf={"x5t#S256": fingerprint}, **changes)
+        content = self._claims(profile, **{"aud": audience, "cnf": {"x5t#S256": fingerprint}, **changes})
         return self.signer.sign({name: value for name, value in content.items() if value is not None})
 
     def _claims(self, profile: Profile, **changes: Any) -> dict[str, Any]:
