@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from connectd import registry
 from connectd.cli.directory_access import one_line
 from connectd.cli.file_owner import acting_as, owner_of
 from connectd.cli.invocation import DEFAULT_CONFIGURATION, Invocation
@@ -16,6 +17,7 @@ from connectd.cli.output import Failed, print_json, print_line
 from connectd.config import render
 from connectd.config.places import resolve
 from connectd.directory import Database, DirectorySettings, create_key
+from connectd.net.certificates import write_certificate
 
 STATE = "state"
 """The state directory of a new configuration: the default of ``state_dir``."""
@@ -40,9 +42,10 @@ PRIVATE_FILE = 0o600
 @click.pass_obj
 def init(invocation: Invocation, directory: str | None, force: bool, print_only: bool) -> None:
     """Write a configuration with one listener of each protocol on loopback, and make the state directory with the
-    database of accounts and bans and the key that seals what must not be lost in it.
+    database of accounts and bans, the key that seals what must not be lost in it, and a certificate for each listener
+    that needs one.
 
-    A database and a key that are there stay. The configuration goes to connectd.toml in DIRECTORY, which is made where
+    A database, a key and certificates that are there stay. The configuration goes to connectd.toml in DIRECTORY, which is made where
     there is none; without DIRECTORY, to the --config file.
     """
     if print_only:
@@ -62,14 +65,17 @@ def init(invocation: Invocation, directory: str | None, force: bool, print_only:
     settings = resolve(DirectorySettings(), str(file.parent.absolute()))
     database, key = settings.database_path(str(file.parent.absolute())), settings.key_file
     made = _make_directory(database, key)
+    certificates = _make_certificates(file.parent.absolute())
     if invocation.json:
         places = {"configuration": str(file.absolute()), "state": str(state.absolute())}
-        print_json({**places, "database": database, "key": key, "key_made": made})
+        print_json({**places, "database": database, "key": key, "key_made": made, "certificates": certificates})
         return
     print_line(f"wrote {file}, made {state} and in it {os.path.basename(database)}")
     print_line(f"{'made' if made else 'kept'} the sealing key {key}")
     for line in THE_KEY if made else ():
         print_line(line)
+    for path, new in certificates.items():
+        print_line(f"{'made' if new else 'kept'} the certificate {path}, for this machine only")
     print_line("next:")
     print_line(f"  connectctl --config {shlex.quote(str(file))} check")
     print_line(f"  twistd -n connectd --config {shlex.quote(str(file))}")
@@ -91,6 +97,24 @@ def _make_directory(path: str, key: str) -> bool:
             )
         create_key(key)
         return True
+
+
+def _make_certificates(folder: Path) -> dict[str, bool]:
+    """Make a certificate for every listener of the demonstration that has the key ``certificate``, for loopback names.
+
+    :return: whether each is new, by its path.
+    """
+    made: dict[str, bool] = {}
+    for protocol in registry.protocols().values():
+        for values in protocol.demonstration():
+            if path := values.get("certificate"):
+                place = str(folder / path)
+                try:
+                    with acting_as(owner_of(place)):
+                        made[place] = write_certificate(place)
+                except OSError as error:
+                    raise Failed(f"{place}: cannot be written: {error.strerror or error}") from error
+    return made
 
 
 def _write(file: Path, text: str, *, replace: bool) -> None:

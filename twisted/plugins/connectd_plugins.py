@@ -13,3 +13,6 @@ connectd = ServiceMaker(
 
 lekt = ProtocolLine("lekt", "connectd.protocols.lekt.plugin")
 lekt_command = ListenerCommand("lekt", "LEKT: clients find each other (discovery and presence).")
+
+alloy = ProtocolLine("alloy", "connectd.protocols.alloy.plugin")
+alloy_command = ListenerCommand("alloy", "Alloy: players enter a world over QUIC (Hytale).")

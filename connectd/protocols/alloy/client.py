@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from connectd.net.client import ConnectionEnded, Dialogue
 from connectd.net.connection import Connection
-from connectd.net.quic import ClientParameters, Identity, QuicClientEndpoint, Trust
+from connectd.net.quic import ClientParameters, Identity, IdentityError, QuicClientEndpoint, Trust
 from connectd.net.url import ServerURL, URLError, parse_url
 from connectd.protocols.alloy.client_machine import (
     AssetBegun,
@@ -251,9 +251,11 @@ def make_endpoint(reactor: Any, server: ServerURL[AlloyClientSettings]) -> QuicC
             trust = Trust.pinned(bytes.fromhex(settings.pin.replace(":", "")))
         else:
             trust = Trust.authorities(_read(settings.authority) if settings.authority else None)
-        identity = Identity.from_files(settings.certificate) if settings.certificate else None
-    except Exception as error:
-        raise URLError(str(error)) from error
+        identity = Identity.from_pem(_read(settings.certificate)) if settings.certificate else None
+    except OSError as error:
+        raise URLError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+    except IdentityError as error:
+        raise URLError(f"{settings.certificate}: {error}") from error
     parameters = ClientParameters(alpn=(settings.profile,), trust=trust, identity=identity)
     return QuicClientEndpoint(reactor, server.host, server.port, parameters, timeout=settings.connect_timeout)
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from connectd.credentials import Realm, make_portal
+from connectd.credentials import CredentialsError, Realm, make_portal
 from connectd.directory.errors import DirectoryError
 from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objection, WrongProof
+from connectd.net.certificates import CertificateError, read_certificate
 from connectd.net.connection import Connection
 from connectd.net.listener import Context
 from connectd.net.quic import Handshake, Identity, QuicListener, ServerParameters
@@ -64,8 +66,7 @@ class AlloyListener(QuicListener):
     :param settings: the listener's.
     :param context: the daemon's shared rooms.
     :raises connectd.net.bound.BindError: where the socket cannot be had.
-    :raises connectd.credentials.CredentialsError: where the password or the assets cannot be used.
-    :raises connectd.net.quic.IdentityError: where the certificate cannot be used.
+    :raises connectd.credentials.CredentialsError: where the certificate, the password or the assets cannot be used.
     """
 
     protocol = "alloy"
@@ -81,7 +82,7 @@ class AlloyListener(QuicListener):
 
     def _take(self, settings: AlloySettings) -> None:
         """Read what the settings name."""
-        identity = Identity.from_files(settings.certificate)
+        identity = read_identity(settings.certificate)
         assets = MemoryAssets.from_directory(settings.assets) if settings.assets else MemoryAssets()
         uuid = UUID(settings.world) if settings.world else self._world_uuid
         self.world = World(settings.world_height, uuid, assets)
@@ -266,6 +267,24 @@ class AlloyListener(QuicListener):
     def _refuse(self, connection: Connection, reason: str, outcome: Outcome = Outcome.REFUSED) -> None:
         machine = connection.machine
         connection.call(lambda now: machine.refuse(reason, now, outcome))
+
+
+def read_identity(path: str) -> Identity:
+    """The certificate of a server, which players' software expects to be ECDSA on P-256 (AL-11).
+
+    :raises connectd.credentials.CredentialsError: where the file has none: one line that says why.
+    """
+    try:
+        certificate = read_certificate(path)
+    except CertificateError as error:
+        raise CredentialsError(f"alloy: certificate: {error}") from None
+    key = certificate.key
+    if not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
+        raise CredentialsError(
+            f"alloy: certificate: {path}: its key is not ECDSA on P-256, which clients expect (connectctl init makes "
+            "such a one for a demonstration)"
+        )
+    return Identity(certificate.leaf, certificate.chain[1:], key)
 
 
 def _machine(connection: Connection) -> ServerMachine:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from connectd.net.quic.settings import QuicListenerSettings
+from connectd.quic_settings import QuicListenerSettings
 from connectd.settings import at_least, between, key, one_of
 
 PROFILES = ("hytale/1", "hytale/2")
