@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from threading import Lock
 from typing import Final
 
 from connectd.protocols.alloy.asset_index import AssetChanged, AssetDirectory, IndexedAsset, identity
@@ -23,6 +24,7 @@ class AssetReader:
 
     def __init__(self, directory: AssetDirectory, asset: IndexedAsset, part_size: int = PART_SIZE) -> None:
         self._descriptor: int | None = directory.open(asset)
+        self._lock = Lock()
         self._asset = asset
         self._part_size = part_size
         self.left = asset.size
@@ -35,6 +37,10 @@ class AssetReader:
         :raises AssetChanged: the file was written to, cut or replaced meanwhile.
         :raises OSError: where it cannot be read.
         """
+        with self._lock:
+            return self._read()
+
+    def _read(self) -> tuple[bytes, int]:
         if self._descriptor is None or not self.left:
             raise EOFError("nothing is left of the asset")
         wanted = min(self._part_size, self.left)
@@ -52,7 +58,8 @@ class AssetReader:
         return AssetPart(part).encode(), wanted
 
     def close(self) -> None:
-        """Give the file back; a second time nothing happens."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        """Give the file back, once nobody reads it any more; a second time nothing happens."""
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from connectd.credentials import CredentialsError, Realm, make_portal
 from connectd.directory.errors import DirectoryError
 from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objection, WrongProof
-from connectd.net.certificates import CertificateError, read_certificate
-from connectd.net.connection import Connection
+from connectd.net.certificates import CertificateError
+from connectd.net.connection import Connection, Refused
 from connectd.net.listener import Context
 from connectd.net.quic import Handshake, Identity, QuicListener, ServerParameters
-from connectd.protocols.alloy.assets import MemoryAssets
+from connectd.protocols.alloy.asset_library import AssetLibrary
+from connectd.protocols.alloy.asset_sending import send_assets
+from connectd.protocols.alloy.certificate_store import choose_certificate, read_alloy_certificate
+from connectd.protocols.alloy.fingerprint import fingerprint
 from connectd.protocols.alloy.passwords import ChallengeResponse, ServerPassword
 from connectd.protocols.alloy.server_machine import (
     AccessPresented,
@@ -28,14 +32,20 @@ from connectd.protocols.alloy.server_machine import (
     PasswordPresented,
     ServerMachine,
 )
+from connectd.protocols.alloy.server_tokens import UNAVAILABLE, ISignedToken, ServerTokens, SignedToken
+from connectd.protocols.alloy.service_calls import ServicesRefused, ServicesUnavailable
+from connectd.protocols.alloy.services_setup import make_server_tokens
 from connectd.protocols.alloy.settings import AlloySettings
 from connectd.protocols.alloy.states import ConnectionState, StateChanged
+from connectd.protocols.alloy.verified_players import VerifiedPlayers
 from connectd.protocols.alloy.world import World
 from connectd.sansio import Ended, Established, Event, Machine, Outcome
 from connectd.secret_file import read_secret
 from connectd.settings import ListenerSettings
 
 log = Logger()
+
+T = TypeVar("T")
 
 ALREADY_CONNECTED = "Already connected"
 NO_TOKENS = "This server takes no accounts"
@@ -44,20 +54,6 @@ FULL = "The server is full"
 
 GAME_PACKETS = "packets"
 """What a handler asks for (``wants``) to be given the packets of the game itself."""
-
-
-class VerifiedPlayers:
-    """Who has ever logged in by token: nobody else may take such a UUID or user name with a password (AL-8).
-
-    This is the interface; nobody logs in by token yet, so that there is nobody to remember.
-    """
-
-    def is_taken(self, uuid: UUID, username: str) -> bool:
-        """Whether one of the two belongs to a player with an account.
-
-        :raises connectd.directory.errors.DirectoryError: where nobody can say.
-        """
-        return False
 
 
 class AlloyListener(QuicListener):
@@ -74,44 +70,78 @@ class AlloyListener(QuicListener):
 
     def __init__(self, settings: AlloySettings, context: Context) -> None:
         self._world_uuid = UUID(settings.world) if settings.world else UUID(bytes=context.random(16), version=4)
-        self._take(settings)
+        self.tokens = make_server_tokens(settings, context.reactor)
+        """What players log in by token with; None: they do not."""
+        self._take(settings, context)
         super().__init__(settings, context)
-        self.verified_players = VerifiedPlayers()
+        self.verified_players = VerifiedPlayers(context.directory)
         self._live: dict[UUID, Connection] = {}
         self._next_client_id = 0
 
-    def _take(self, settings: AlloySettings) -> None:
+    def _take(self, settings: AlloySettings, context: Context) -> None:
         """Read what the settings name."""
-        identity = read_identity(settings.certificate)
-        assets = MemoryAssets.from_directory(settings.assets) if settings.assets else MemoryAssets()
+        self.identity_shown = read_identity(settings)
+        self.assets = AssetLibrary(settings.assets, settings.assets_interval, context.reactor, self._assets_changed)
+        self.world = self._make_world(settings)
+
+    def _make_world(self, settings: AlloySettings) -> World:
         uuid = UUID(settings.world) if settings.world else self._world_uuid
-        self.world = World(settings.world_height, uuid, assets)
-        self.identity_shown, self.assets = identity, assets
+        return World(settings.world_height, uuid, self.assets)
+
+    def _assets_changed(self) -> None:
+        """Who comes from now on is offered the present assets."""
+        if self.running:
+            self.world = self._make_world(self.settings)
 
     def _make_authenticator(self, settings: ListenerSettings) -> Authenticator | None:
         assert isinstance(settings, AlloySettings)
+        checkers: list[ICredentialsChecker] = []
         password = read_secret("alloy", "password", settings.password, settings.password_file)
-        if not password:
+        self._asks_password = bool(password)
+        if password:
+            checkers.append(ServerPassword(password))
+        if self.tokens is not None:
+            checkers.append(self.tokens.checker)
+        if password and self.tokens is not None and self.context.directory is None:
+            raise CredentialsError(
+                "alloy: a password beside services_url needs a directory, which remembers whose names are whose"
+            )
+        if not checkers:
             return None
-        checker = ServerPassword(password)
-        portal = make_portal("alloy", checker.credentialInterfaces, [checker], Realm())
+        portal = make_portal("alloy", (IUsernameHashedPassword, ISignedToken), checkers, Realm())
         return Authenticator(
             "alloy", portal, ledger=self.context.ledger, clock=self.context.reactor, directory=self.context.directory
         )
 
     def reconfigure(self, settings: ListenerSettings) -> bool:
         """Take new settings, and read certificate, password and assets again, for connections from now on."""
-        if not isinstance(settings, AlloySettings):
+        if not isinstance(settings, AlloySettings) or _services_of(settings) != _services_of(self.settings):
             return False
         before = self.identity_shown, self.assets, self.world
         taken = False
         try:
-            self._take(settings)
+            self._take(settings, self.context)
             taken = super().reconfigure(settings)
         finally:
             if not taken:
                 self.identity_shown, self.assets, self.world = before
+        if taken and self.running:
+            before[1].stopService()
+            self.assets.startService()
         return taken
+
+    def startService(self) -> None:
+        super().startService()
+        self.assets.startService()
+        if self.tokens is not None:
+            self.tokens.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Drain; then end the game session (AL-13)."""
+        self.assets.stopService()
+        stopped = super().stopService()
+        tokens = self.tokens
+        return stopped if tokens is None else stopped.addCallback(lambda result: tokens.stopService())
 
     # The way in
 
@@ -129,7 +159,7 @@ class AlloyListener(QuicListener):
             self.world,
             self._next_client_id,
             profile=handshake.alpn,
-            asks_password=self.authenticator is not None,
+            asks_password=self._asks_password,
             takes_game_packets=GAME_PACKETS in self.handler.wants(self.protocol),
             now=now,
             random=self.context.random,
@@ -147,12 +177,92 @@ class AlloyListener(QuicListener):
     # Tokens
 
     def on_IdentityPresented(self, connection: Connection, event: IdentityPresented) -> None:
-        """Nobody here can verify a token, so nobody is let in by one."""
-        self._refuse(connection, NO_TOKENS)
+        """Verify it, and have the services vouch for the player (AL-5)."""
+        if self.tokens is None:
+            self._refuse(connection, NO_TOKENS)
+            return
+        machine = _machine(connection)
+        connection.decide(
+            Deferred.fromCoroutine(self._identify(connection, event, self.tokens)),
+            lambda granted, now: machine.grant(*granted, now),
+        )
+
+    async def _identify(
+        self, connection: Connection, event: IdentityPresented, tokens: ServerTokens
+    ) -> tuple[str, str]:
+        connect = event.connect
+        shown = SignedToken(
+            connect.identity_token or "",
+            lambda claims: claims.about(connect.uuid).with_scope(tokens.client_scope),
+        )
+        await self._verify(connection, shown, connect.uuid, "identity token")
+        return await self._asked(tokens.grant(shown.token))
 
     def on_AccessPresented(self, connection: Connection, event: AccessPresented) -> None:
-        """It does not come so far."""
-        self._refuse(connection, NO_TOKENS)
+        """Verify it, and have the services make ours; then the player is in (AL-6)."""
+        if self.tokens is None:
+            self._refuse(connection, NO_TOKENS)
+            return
+        connection.decide(
+            Deferred.fromCoroutine(self._admit(connection, event, self.tokens)),
+            lambda token, now: self._let_in(connection, token, now),
+        )
+
+    async def _admit(self, connection: Connection, event: AccessPresented, tokens: ServerTokens) -> str:
+        connect = _machine(connection).connect
+        transport: Any = connection.transport
+        assert connect is not None
+        handshake: Handshake = transport.handshake
+        certificate = handshake.peer_certificate
+        shown = SignedToken(
+            event.access_token,
+            lambda claims: (
+                claims.about(connect.uuid)
+                .with_scope(tokens.client_scope)
+                .for_audience(tokens.audience)
+                .named(connect.username)
+                .held_by(None if certificate is None else fingerprint(certificate))
+            ),
+        )
+        await self._verify(connection, shown, connect.uuid, "access token")
+        # Before anything is asked for on behalf of somebody who may not come in.
+        objection = self.entry_objection(connection, verified=True)
+        if objection is not None:
+            raise Refused(objection.reason, objection.outcome)
+        assert handshake.certificate is not None
+        token = await self._asked(
+            tokens.server_token(event.server_authorization_grant, fingerprint(handshake.certificate))
+        )
+        await self.verified_players.remember(connect.uuid, connect.username)
+        return token
+
+    def _let_in(self, connection: Connection, token: str, now: float) -> list[Event]:
+        machine = _machine(connection)
+        objection = self.entry_objection(connection, verified=True)
+        if objection is not None:
+            return machine.refuse(objection.reason, now, objection.outcome)
+        return machine.server_token(token, now)
+
+    async def _verify(self, connection: Connection, shown: SignedToken, uuid: UUID, what: str) -> None:
+        """Verify a token; a failed proof counts (COM-11).
+
+        :raises Refused: where it does not hold, with the reason, or where nobody can say.
+        """
+        try:
+            await self._asked(_awaited(self.login(connection, shown, str(uuid))))
+        except WrongProof:
+            raise Refused(f"Your {what} is refused{': ' if shown.reason else ''}{shown.reason}") from None
+
+    async def _asked(self, call: Coroutine[Any, Any, T]) -> T:
+        """Ask the services: what they cannot answer is a refusal (AL-13)."""
+        try:
+            return await call
+        except ServicesUnavailable as error:
+            log.error("{listener}: {reason}", listener=self.title, reason=str(error))
+            raise Refused(UNAVAILABLE) from None
+        except ServicesRefused as error:
+            log.warn("{listener}: {reason}", listener=self.title, reason=str(error))
+            raise Refused("The session services refuse this login") from None
 
     # The password
 
@@ -185,16 +295,17 @@ class AlloyListener(QuicListener):
 
     # Who may be here
 
-    def entry_objection(self, connection: Connection) -> Objection | None:
+    def entry_objection(self, connection: Connection, verified: bool = False) -> Objection | None:
         """Why somebody whose proof is right may not come in, or None: asked in the turn in which it is let in, so that
-        nobody comes between (AL-8, COM-4)."""
+        nobody comes between (AL-8, COM-4).
+
+        :param verified: whether that proof is a token.
+        """
         connect = _machine(connection).connect
         assert connect is not None
         try:
             objection = self.objection(connection)
-            reserved = not _machine(connection).verified and self.verified_players.is_taken(
-                connect.uuid, connect.username
-            )
+            reserved = not verified and self.verified_players.is_taken(connect.uuid, connect.username)
         except DirectoryError as error:
             log.error("{listener}: a login was refused unseen: {reason}", listener=self.title, reason=str(error))
             return Objection(Outcome.REFUSED, NO_ACCOUNTS)
@@ -249,42 +360,44 @@ class AlloyListener(QuicListener):
 
     def on_AssetsRequested(self, connection: Connection, event: AssetsRequested) -> None:
         """Send what is asked for, as fast as the client takes it."""
-        connection.serve(Deferred.fromCoroutine(self._send_assets(connection, event)))
-
-    async def _send_assets(self, connection: Connection, event: AssetsRequested) -> None:
-        machine, assets = _machine(connection), self.assets
-        for asset in event.assets:
-            # In a turn of its own: within the one that brought the request nothing is written, so nothing is ever full.
-            await deferLater(self.context.reactor, 0)
-            connection.call(machine.begin_asset, asset, assets.size(asset))
-            for frame, size in assets.parts(asset):
-                connection.call(machine.asset_part, frame, size)
-                await connection.drained()
-            connection.call(machine.end_asset)
-            await connection.drained()
-        connection.call(machine.finish_assets)
+        sending = send_assets(connection, self.assets, event.assets, self.context.reactor)
+        connection.serve(Deferred.fromCoroutine(sending))
 
     def _refuse(self, connection: Connection, reason: str, outcome: Outcome = Outcome.REFUSED) -> None:
         machine = connection.machine
         connection.call(lambda now: machine.refuse(reason, now, outcome))
 
 
-def read_identity(path: str) -> Identity:
-    """The certificate of a server, which players' software expects to be ECDSA on P-256 (AL-11).
+def read_identity(settings: AlloySettings, environment: Mapping[str, str] = os.environ) -> Identity:
+    """The certificate of a server: the configured one, or the one that the environment picks (AL-11).
 
-    :raises connectd.credentials.CredentialsError: where the file has none: one line that says why.
+    :raises connectd.credentials.CredentialsError: where there is none that can be used: one line that says why.
     """
     try:
-        certificate = read_certificate(path)
+        path = choose_certificate(settings.certificate, settings.certificate_store, environment)
+        certificate = read_alloy_certificate(path)
     except CertificateError as error:
         raise CredentialsError(f"alloy: certificate: {error}") from None
-    key = certificate.key
-    if not (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)):
-        raise CredentialsError(
-            f"alloy: certificate: {path}: its key is not ECDSA on P-256, which clients expect (connectctl init makes "
-            "such a one for a demonstration)"
-        )
-    return Identity(certificate.leaf, certificate.chain[1:], key)
+    return Identity(certificate.leaf, certificate.chain[1:], certificate.key)
+
+
+async def _awaited(waiting: Deferred[T]) -> T:
+    return await waiting
+
+
+def _services_of(settings: AlloySettings) -> tuple[str, ...]:
+    """What a running listener cannot change about the services."""
+    return (
+        settings.services_url,
+        settings.services_authority,
+        settings.issuer,
+        settings.audience,
+        settings.client_scope,
+        settings.profile,
+        settings.account_token_file,
+        settings.session_token_file,
+        settings.identity_token_file,
+    )
 
 
 def _machine(connection: Connection) -> ServerMachine:

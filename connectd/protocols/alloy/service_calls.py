@@ -5,12 +5,10 @@ Twisted's own agent makes them: treq's inflates what it is sent without a bound,
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
@@ -23,6 +21,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IPolicyForHTTPS, IResponse
 
 import connectd
+from connectd.protocols.alloy.services_url import base_url_problem
 
 log = Logger()
 
@@ -225,32 +224,6 @@ def _read(response: IResponse) -> Deferred[bytes]:
     body = _Body(done)
     response.deliverBody(body)
     return done
-
-
-def base_url_problem(url: str) -> str | None:
-    """Tell why the services cannot be at a URL, or None.
-
-    Tokens do not travel in the clear: only loopback addresses may be ``http:``.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return f"{url!r} is no URL (write https://HOST)"
-    if not url.isascii() or not url.isprintable() or not host or port == 0:
-        return f"{url!r} is no URL (write https://HOST)"
-    if parts.username is not None or parts.query or parts.fragment:
-        return f"{url!r} has more than a host and a path (write https://HOST)"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
-        return None
-    return f"{url!r} is not encrypted (write https://HOST)"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _why(error: Exception) -> str:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import attrs
 
+from connectd.protocols.alloy.services_url import base_url_problem
 from connectd.quic_settings import QuicListenerSettings
 from connectd.settings import at_least, between, key, one_of
 
@@ -52,6 +53,14 @@ def _password_problem(password: str) -> str | None:
     except UnicodeEncodeError:
         return "it cannot be written as UTF-8"
     return None if size <= MAXIMUM_PASSWORD else f"it is too long: at most {MAXIMUM_PASSWORD} bytes of UTF-8"
+
+
+def _services_problem(url: str) -> str | None:
+    return base_url_problem(url) if url else None
+
+
+def _not_empty(text: str) -> str | None:
+    return None if text else "it may not be empty"
 
 
 @attrs.frozen(kw_only=True)
@@ -133,14 +142,66 @@ class AlloySettings(QuicListenerSettings):
         unit="seconds",
         check=between(0.1, 3600),
     )
+    certificate_store: str = key(
+        "",
+        "A directory of PEM files like certificate; the environment variable ALLOY_CERT_THUMBPRINT, 40 hexadecimal "
+        "digits, picks one of them instead (AL-11).",
+        path=True,
+    )
+    services_url: str = key(
+        "",
+        "The session services, which know who players with an account are; empty: there are none, and only the "
+        "password lets in (AL-5).",
+        check=_services_problem,
+        example='"https://sessions.hytale.com"',
+    )
+    services_authority: str = key(
+        "",
+        "A PEM file with the authorities that may have signed the services' certificate; empty: those of the system "
+        "(AL-13).",
+        path=True,
+    )
+    issuer: str = key(
+        "https://sessions.hytale.com", "Whose tokens are believed: what their iss has to be (AL-5).", check=_not_empty
+    )
+    audience: str = key(
+        "",
+        "What the aud of players' access tokens has to be; empty: the value of profile (AL-6).",
+        example='"my-server"',
+    )
+    client_scope: str = key(
+        "hytale:client", "What the scope of players' tokens has to contain (AL-5).", check=_not_empty
+    )
+    profile: str = key(
+        "",
+        "The UUID of the server's profile at the services. With account_token_file a game session is made for it at "
+        "the start, kept alive, and deleted at the end (AL-13).",
+        check=_uuid_problem,
+    )
+    account_token_file: str = key(
+        "", "A file with the OAuth token of the server's account; it is read again when it is needed.", path=True
+    )
+    session_token_file: str = key(
+        "",
+        "A file with the session token of a game session that somebody else makes and ends, instead of "
+        "account_token_file.",
+        path=True,
+    )
+    identity_token_file: str = key("", "A file with the identity token of that game session.", path=True)
     world_height: int = key(320, "The height of the world, as clients are told.", unit="blocks", check=at_least(0))
     world: str = key(
         "", "The UUID of the world that clients join; empty: a new one at each start.", check=_uuid_problem
     )
     assets: str = key(
         "",
-        "A directory with the files that clients need, served from memory: at most 16 MiB in all. Empty: none.",
+        "A directory with the files that clients need: all regular files in it and below. Empty: none (AL-10).",
         path=True,
+    )
+    assets_interval: float = key(
+        10.0,
+        "How often to look whether the assets have changed; only files that have are read again (AL-10).",
+        unit="seconds",
+        check=between(0.1, 86400),
     )
     game_packet_size: int = key(
         1_048_576,
@@ -196,6 +257,17 @@ class AlloyClientSettings:
         unit="bytes",
         check=between(0, 1 << 30),
     )
+    services_url: str = key(
+        "",
+        "The session services, for a login by token instead of a password (AL-16); empty: none.",
+        check=_services_problem,
+    )
+    services_authority: str = key(
+        "", "A PEM file with the authorities that may have signed the services' certificate.", path=True
+    )
+    issuer: str = key("https://sessions.hytale.com", "Whose tokens are believed.", check=_not_empty)
+    session_token_file: str = key("", "A file with the session token of the player's game session.", path=True)
+    identity_token_file: str = key("", "A file with the identity token of the player's game session.", path=True)
     fetch_assets: bool = key(True, "Ask for the assets of the world, and check them.")
     handshake_timeout: float = key(
         90.0, "The time from the first packet to PLAY.", unit="seconds", check=between(0.1, 3600)
