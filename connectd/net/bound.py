@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet import tcp, unix
@@ -12,6 +11,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReact
 from twisted.internet.protocol import DatagramProtocol, ServerFactory
 from twisted.python.failure import Failure
 
+from connectd.net.datagram_port import BatchedProtocol, adopt
 from connectd.net.endpoint import EndpointDescription, SocketKind, shown
 
 
@@ -126,15 +126,13 @@ class BoundSocket:
         descriptor = self._descriptor("datagram")
         return reactor.adoptDatagramPort(descriptor, self.family, protocol, max_packet_size)
 
-    def adopt(self, kind: SocketKind, serve: Callable[[int, int], IListeningPort]) -> IListeningPort:
+    def adopt_batches(self, reactor: Any, protocol: BatchedProtocol) -> IListeningPort:
         """
-        Have something else than the reactor's own ports serve the socket, until the returned port is stopped.
+        Receive datagrams for `protocol` in batches, until the returned port is stopped; its ``send`` takes many.
 
-        :param kind: ``stream`` or ``datagram``: what it is for.
-        :param serve: given the descriptor, which it duplicates, and the address family.
-        :raises RuntimeError: the socket is closed or of another kind.
+        :raises RuntimeError: the socket is closed or not a datagram socket (`bind` can require one).
         """
-        return serve(self._descriptor(kind), self.family)
+        return adopt(reactor, protocol, self._descriptor("datagram"), self.family)
 
     def _descriptor(self, kind: SocketKind) -> int:
         descriptor = self.socket.fileno()

@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from connectd.net.connection import Peer
+from connectd.net.datagram_port import adopt
 from connectd.net.quic.ending import BAD_CERTIFICATE, NO_APPLICATION_PROTOCOL, Ending
 from connectd.net.quic.endpoint import Endpoint
 from connectd.net.quic.parameters import ClientParameters, Handshake, client_configuration
-from connectd.net.quic.port import MAX_DATAGRAM, DatagramPort, widen
 from connectd.net.quic.session import Session
 from connectd.net.quic.stream import udp_address
 from connectd.net.quic_private import BoundedConnection, Bounds
@@ -97,15 +97,10 @@ def open_socket(reactor: Any) -> OpenSocket:
         handle = socket.socket(family, socket.SOCK_DGRAM)
         try:
             handle.setblocking(False)
-            widen(handle)
             handle.connect(address)
-            port = cast("Any", DatagramPort)._fromListeningDescriptor(
-                reactor, handle.fileno(), family, endpoint, MAX_DATAGRAM
-            )
+            adopt(reactor, endpoint, handle.fileno(), family, connected=address)
         finally:
             handle.close()
-        port._connectedAddr = address
-        port.startListening()
 
     return open_
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from functools import partial
 from typing import Any, ClassVar, Final, Literal
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -17,7 +16,6 @@ from connectd.net.listener import Context, Listener
 from connectd.net.quic.ending import CERTIFICATE_REQUIRED, Ending
 from connectd.net.quic.identity import Identity
 from connectd.net.quic.parameters import Handshake, ServerParameters, server_configuration
-from connectd.net.quic.port import adopt
 from connectd.net.quic.server import ServerEndpoint
 from connectd.net.quic.session import Session
 from connectd.net.quic.stream import udp_address
@@ -239,7 +237,7 @@ class QuicListener(Listener):
         self._accepting = True
         endpoint = ServerEndpoint(self.clock, self)
         self._endpoints.append(endpoint)
-        return face.adopt("datagram", partial(adopt, self.context.reactor, endpoint))
+        return face.adopt_batches(self.context.reactor, endpoint)
 
     def stop_accepting(self) -> Deferred[None]:
         """Let nobody new in. The sockets stay until the last connection is gone: they carry them all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aioquic.quic import events
 from aioquic.quic.packet import QuicErrorCode
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from connectd.net.quic.parameters import Handshake
 
 log = Logger()
+
+ACKNOWLEDGE_DELAY: Final = 0.001
+"""Seconds for which the acknowledgement of one of many datagrams waits for the others."""
 
 
 class Owner(Protocol):
@@ -49,6 +52,7 @@ class Session:
 
     __slots__ = (
         "_late",
+        "_received",
         "_streams",
         "address",
         "dirty",
@@ -78,6 +82,7 @@ class Session:
         self._streams: dict[int, StreamTransport] = {}
         self.goodbye: list[tuple[bytes, Any]] = []
         self._late = 0
+        self._received = 0
 
     # Streams
 
@@ -106,6 +111,7 @@ class Session:
         if self.over:
             self._repeat_goodbye()
             return
+        self._received += 1
         try:
             self.quic.receive_datagram(datagram, address, now)
         except Exception as error:
@@ -153,6 +159,9 @@ class Session:
                 self.owner.session_moved(self)
             for stream in self.streams:
                 stream.after_sending(now)
+            # Of a stream of datagrams, one in a millisecond is acknowledged; of one that comes alone, that one.
+            quic.acknowledge_after(ACKNOWLEDGE_DELAY if self._received > 1 else 0.0)
+            self._received = 0
         self.endpoint.timers.schedule(self, self._next_time())
 
     def close(self, error: int = 0, reason: str = "", *, transport: bool = False) -> None:
