@@ -65,10 +65,10 @@ class AssetDownload:
         return succeed(None) if self._working is None else _when(self._working)
 
     def abandon(self) -> Deferred[None]:
-        """Nothing more comes: give up what is not whole. Fires when that is done."""
-        self._over = True
-        self._jobs.clear()
-        self._do_always(self._abandon)
+        """Nothing more comes: keep what came whole, give up what did not. Fires when that is done."""
+        if not self._over:
+            self._do(self._abandon)
+            self._over = True
         return self.finish()
 
     # In a thread
@@ -95,10 +95,8 @@ class AssetDownload:
     # In the reactor
 
     def _do(self, job: Callable[[], Any], size: int = 0) -> None:
-        if not self._over:
-            self._do_always(job, size)
-
-    def _do_always(self, job: Callable[[], Any], size: int = 0) -> None:
+        if self._over:
+            return
         self._jobs.append((job, size))
         self._held += size
         if self._held > HELD and not self._paused:
@@ -118,7 +116,7 @@ class AssetDownload:
                 self._give_up(error)
                 continue
             self._held -= size
-            if callable(done) and not self._over:
+            if callable(done):
                 done()
             if self._paused and self._held <= HELD // 2:
                 self._paused = False
@@ -126,8 +124,6 @@ class AssetDownload:
         self._working = None
 
     def _give_up(self, error: Exception) -> None:
-        if self._over:
-            return
         self._over = True
         self._jobs.clear()
         self._jobs.append((self._abandon, 0))

@@ -36,10 +36,10 @@ class AlloyPlugin:
 
     def connect(self, url: str, reactor: Any, password: bytes | None = None) -> Deferred[Any]:
         """Log in; fires at PLAY with a :class:`connectd.protocols.alloy.client.AlloyClient`."""
-        from connectd.protocols.alloy.client import AlloyClient, make_endpoint, parse_alloy_url
+        from connectd.protocols.alloy.client import make_client, make_endpoint, parse_alloy_url
 
         server = parse_alloy_url(url)
-        client = AlloyClient(reactor, server.username, server.settings, password=password)
+        client = make_client(reactor, server, password=password)
         return client.connect(make_endpoint(reactor, server)).addCallback(lambda result: client)
 
     def probe(
@@ -50,7 +50,9 @@ class AlloyPlugin:
         return Deferred.fromCoroutine(probe(url, report, reactor, password))
 
     def commands(self) -> Any:
-        return None
+        from connectd.protocols.alloy.commands import alloy
+
+        return alloy
 
     def demonstration(self) -> list[Mapping[str, Any]]:
         return [

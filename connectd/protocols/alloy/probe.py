@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from connectd.protocols.alloy.client import AlloyClient, make_endpoint, parse_alloy_url
+from connectd.protocols.alloy.client import make_client, make_endpoint, parse_alloy_url
 from connectd.protocols.alloy.fields import Asset
 from connectd.protocols.alloy.packets import (
     AssetInitialize,
@@ -35,7 +35,7 @@ async def probe(url: str, report: Callable[[str, str], None], reactor: Any, pass
     server = parse_alloy_url(url)
     endpoint = make_endpoint(reactor, server)
     assets = 0
-    client = AlloyClient(reactor, server.username, server.settings, password=password)
+    client = make_client(reactor, server, password=password)
 
     def changed(state: ConnectionState) -> None:
         if state is ConnectionState.CONNECTING:

@@ -184,7 +184,7 @@ class AlloyListener(QuicListener):
         machine = _machine(connection)
         connection.decide(
             Deferred.fromCoroutine(self._identify(connection, event, self.tokens)),
-            lambda granted, now: machine.grant(*granted, now),
+            lambda granted, now: machine.grant(granted[0], granted[1], now),
         )
 
     async def _identify(
@@ -233,7 +233,11 @@ class AlloyListener(QuicListener):
         token = await self._asked(
             tokens.server_token(event.server_authorization_grant, fingerprint(handshake.certificate))
         )
-        await self.verified_players.remember(connect.uuid, connect.username)
+        try:
+            await self.verified_players.remember(connect.uuid, connect.username)
+        except DirectoryError as error:
+            log.error("{listener}: a player cannot be remembered: {reason}", listener=self.title, reason=str(error))
+            raise Refused(NO_ACCOUNTS) from None
         return token
 
     def _let_in(self, connection: Connection, token: str, now: float) -> list[Event]:

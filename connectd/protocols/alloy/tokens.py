@@ -194,6 +194,15 @@ def key_identifier(token: str) -> str:
     return kid
 
 
+def own_subject(token: str) -> str:
+    """Whom one's own token is about; nothing where it does not say. It is not verified: what others show has to be."""
+    try:
+        subject = json.loads(urlsafe_b64decode(token.split(".")[1].encode()))["sub"]
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+        return ""
+    return subject if isinstance(subject, str) else ""
+
+
 def verify(token: str, key: OKPKey, issuer: str, now: float) -> Claims:
     """Verify a token's signature, issuer and times.
 

@@ -23,9 +23,9 @@ from connectd.protocols.alloy.service_calls import (
     ServiceCalls,
     ServicesRefused,
     ServicesUnavailable,
-    base_url_problem,
 )
 from connectd.protocols.alloy.services import SessionServices
+from connectd.protocols.alloy.services_url import base_url_problem
 from connectd.protocols.alloy.tokens import key_identifier, verify
 from tests.protocols.alloy.session_services import (
     CLIENT_SCOPE,
