@@ -84,9 +84,11 @@ class SessionServices:
 
         :param session_token: of the party that asks.
         :param authorization_grant: what the other party had made for it.
-        :param fingerprint: of the certificate of the party that asks (AL-12).
+        :param fingerprint: of the certificate of the party that asks (AL-12); nothing where it shows none.
         """
-        content = {"authorizationGrant": authorization_grant, "x509Fingerprint": fingerprint}
+        content = {"authorizationGrant": authorization_grant}
+        if fingerprint:
+            content["x509Fingerprint"] = fingerprint
         return self._call(
             "POST", "/server-join/auth-token", session_token, content, _text("accessToken", MAX_TOKEN_LENGTH)
         )

@@ -91,7 +91,9 @@ class SessionServicesSite(Resource):
 
     def access_token(self, profile: Profile, audience: str, fingerprint: str, **changes: Any) -> str:
         """A token that says who somebody is, to somebody, over a connection with a certificate."""
-        content = self._claims(profile, **{"aud": audience, "cnf": {"x5t#S256": fingerprint}, **changes})
+        content = self._claims(
+            profile, **{"aud": audience, "cnf": {"x5t#S256": fingerprint} if fingerprint else None, **changes}
+        )
         return self.signer.sign({name: value for name, value in content.items() if value is not None})
 
     def _claims(self, profile: Profile, **changes: Any) -> dict[str, Any]:
@@ -182,7 +184,9 @@ class SessionServicesSite(Resource):
         grant = self.grants.pop(content["authorizationGrant"], None)
         if grant is None or grant.holder is not profile:
             raise _Refusal(403)
-        return {"accessToken": self.access_token(profile, grant.audience, content["x509Fingerprint"], **self.claims)}
+        return {
+            "accessToken": self.access_token(profile, grant.audience, content.get("x509Fingerprint", ""), **self.claims)
+        }
 
 
 class _Refusal(Exception):
