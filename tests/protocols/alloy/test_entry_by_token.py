@@ -331,8 +331,7 @@ class SetupTests(EntryCase):
             services_url=self.url, profile=str(SERVER), account_token_file=self.secret("account", "token")
         )
         self.assertIsNotNone(make_server_tokens(good, reactor))
-        changes: dict[str, Any]
-        for changes, reason in (
+        cases: list[tuple[dict[str, Any], str]] = [
             ({"profile": ""}, "needs an audience"),
             ({"profile": "", "audience": "us"}, "needs the profile"),
             ({"account_token_file": ""}, "needs session_token_file"),
@@ -340,7 +339,8 @@ class SetupTests(EntryCase):
             ({"account_token_file": str(self.folder / "no")}, "cannot be read"),
             ({"account_token_file": self.secret("binary", "a\x01b")}, "something else than a token"),
             ({"services_authority": str(self.folder / "no")}, "services_authority"),
-        ):
+        ]
+        for changes, reason in cases:
             settings = attrs.evolve(good, **changes)
             error = self.assertRaises(CredentialsError, make_server_tokens, settings, reactor)
             self.assertIn(reason, str(error))
