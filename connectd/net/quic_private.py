@@ -68,8 +68,8 @@ class Bounds:
 
 
 class _BurstPacer(QuicPacketPacer):
-    """Paces as aioquic does, but in bursts of up to 64 KiB instead of 16 datagrams: reactors wake once in a millisecond,
-    and 16 datagrams in each would be all that ever gets through."""
+    """Paces as aioquic does, but in bursts of up to 64 KiB instead of 16 datagrams: reactors wake once in a
+    millisecond, and 16 datagrams in each would be all that ever gets through."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         super().update_rate(congestion_window, smoothed_rtt)
