@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import attrs
 
+_ALLOY = ("connectd.protocols.alloy", "connectd.sansio")
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 
 TARGETS = {
+    "alloy_packets": _ALLOY,
+    "alloy_machines": _ALLOY,
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,

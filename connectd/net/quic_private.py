@@ -68,8 +68,8 @@ class Bounds:
 
 
 class _BurstPacer(QuicPacketPacer):
-    """Paces as aioquic does, but in bursts of up to 64 KiB instead of 16 datagrams: reactors wake once in a millisecond,
-    and 16 datagrams in each would be all that ever gets through."""
+    """Paces as aioquic does, but in bursts of up to 64 KiB instead of 16 datagrams: reactors wake once in a
+    millisecond, and 16 datagrams in each would be all that ever gets through."""
 
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         super().update_rate(congestion_window, smoothed_rtt)
@@ -101,7 +101,7 @@ class BoundedConnection(QuicConnection):
         )
         self.bounds = bounds
         self._ask_for_certificate = ask_for_certificate
-        self._ack_delay = 0.0
+        self.acknowledge_after(0.0)
         self._loss._pacer = _BurstPacer(max_datagram_size=configuration.max_datagram_size)
         self._local_max_stream_data_bidi_local = bounds.receive_window
         self._local_max_stream_data_bidi_remote = bounds.receive_window
@@ -176,7 +176,8 @@ class BoundedConnection(QuicConnection):
     def acknowledge_after(self, delay: float) -> None:
         """Acknowledge what comes from now on after so long, in seconds. 0: with the next that is sent, which is at the
         end of the turn of the reactor in which it came."""
-        self._ack_delay = delay
+        # One that is due exactly now would wait for its turn in the pacing; an earlier one does not.
+        self._ack_delay = delay or -1e-6
 
     # Streams
 

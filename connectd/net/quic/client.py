@@ -115,7 +115,8 @@ class _Attempt:
         self, endpoint: ClientEndpoint, parameters: ClientParameters, host: str, address: Any, timeout: float
     ) -> None:
         self.parameters = parameters
-        self.made: Deferred[Session] = Deferred(lambda made: self.fail("given up"))
+        self.made: Deferred[Session] = Deferred(self._cancel)
+        self._cancelled = False
         self._failure: str | None = None
         self._made = False
         self._endpoint = endpoint
@@ -127,6 +128,10 @@ class _Attempt:
         self._timer = clock.callLater(timeout, self.fail, "timed out: the server did not answer in time")
         quic.connect(address, clock.seconds())
         self._session.touch()
+
+    def _cancel(self, made: Deferred[Session]) -> None:
+        self._cancelled = True
+        self.fail("given up")
 
     def fail(self, reason: str, error: int = 0) -> None:
         """Give up.
@@ -167,8 +172,9 @@ class _Attempt:
         self._made = True
         if self._timer.active():
             self._timer.cancel()
-        problem = QuicConnectError(self._failure or ending.reason)
-        self._endpoint.close().addCallback(lambda closed: self.made.errback(Failure(problem)))
+        if not self._cancelled:
+            problem = QuicConnectError(self._failure or ending.reason)
+            self._endpoint.close().addCallback(lambda closed: self.made.errback(Failure(problem)))
 
     def session_moved(self, session: Session) -> None:
         """Servers do not move."""

@@ -10,6 +10,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from twisted.internet.error import ConnectionClosed, ConnectionDone, ConnectionLost
 
 from connectd.net.quic_private import alert_name
+from connectd.sansio import Outcome
 from connectd.wire import one_line
 
 IDLE: Final = "Idle timeout"
@@ -41,6 +42,17 @@ class Ending:
     def exception(self) -> ConnectionClosed:
         """What a protocol's ``connectionLost`` is told."""
         return ConnectionDone(self.reason) if self.clean else ConnectionLost(self.reason)
+
+    def outcome(self, established: bool) -> Outcome:
+        """How a connection that this has ended is counted (COM-7), unless it was meant to end.
+
+        :param established: whether its session was accepted.
+        """
+        if self.timed_out:
+            return Outcome.TIMEOUT
+        if not self.by_peer:
+            return Outcome.MALFORMED
+        return Outcome.LOST if established else Outcome.ABORTED
 
 
 def describe(event: ConnectionTerminated, by_peer: bool) -> Ending:

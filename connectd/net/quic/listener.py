@@ -75,9 +75,7 @@ class Arrival:
 
     def session_ended(self, session: Session, ending: Ending) -> None:
         """It is over before it began."""
-        outcome = Outcome.ABORTED if ending.by_peer else Outcome.MALFORMED
-        if ending.timed_out:
-            outcome = Outcome.TIMEOUT
+        outcome = Outcome.ABORTED if ending.clean else ending.outcome(False)
         self._turn_away(outcome, f"QUIC handshake: {ending.reason}")
 
     def session_moved(self, session: Session) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+GRAIN: Final = 1e-6
+"""Seconds that are no time at all."""
+
 ACKNOWLEDGE_DELAY: Final = 0.001
 """Seconds for which the acknowledgement of one of many datagrams waits for the others."""
 
@@ -126,7 +129,8 @@ class Session:
             return wanted
         when = self.quic.get_timer()
         if when is not None and when <= now:
-            self.quic.handle_timer(now)
+            # Sums of floats: what is due exactly now would not be, and come back at once.
+            self.quic.handle_timer(now + GRAIN)
         self.endpoint.touch(self)
         return None
 
@@ -239,7 +243,7 @@ class Session:
     @staticmethod
     def _tell(streams: dict[int, StreamTransport], ending: Ending) -> None:
         for stream in streams.values():
-            stream.lost(ending.exception)
+            stream.lost(ending)
 
     def _repeat_goodbye(self) -> None:
         """The peer has not heard that this is over: say so again, ever more seldom (RFC 9000, 10.2.1)."""

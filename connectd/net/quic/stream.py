@@ -10,7 +10,10 @@ from twisted.internet.interfaces import IAddress, IConsumer, IHalfCloseableProto
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from connectd.net.connection import Connection
+
 if TYPE_CHECKING:
+    from connectd.net.quic.ending import Ending
     from connectd.net.quic.parameters import Handshake
     from connectd.net.quic.session import Session
 
@@ -214,12 +217,14 @@ class StreamTransport:
             self._producer_paused = False
             self._producer.resumeProducing()
 
-    def lost(self, reason: Exception) -> None:
-        """The QUIC connection, or this stream, is over."""
+    def lost(self, ending: Ending) -> None:
+        """The QUIC connection is over. A :class:`~connectd.net.connection.Connection` is told how, for its outcome."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
         self._held = None
         protocol, self.protocol = self.protocol, None
+        if isinstance(protocol, Connection) and not ending.clean:
+            protocol.close(ending.outcome(protocol.machine.established), f"QUIC: {ending.reason}")
         if protocol is not None:
-            protocol.connectionLost(Failure(reason))
+            protocol.connectionLost(Failure(ending.exception))

@@ -7,11 +7,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from connectd.credentials import CredentialsError
+from connectd.net.certificates import CertificateError, read_certificates
 from connectd.net.client import ConnectionEnded, Dialogue
 from connectd.net.connection import Connection, Refused
 from connectd.net.outgoing import HANDLING
@@ -384,14 +386,21 @@ def make_endpoint(reactor: Any, server: ServerURL[AlloyClientSettings]) -> QuicC
         elif settings.pin:
             trust = Trust.pinned(bytes.fromhex(settings.pin.replace(":", "")))
         else:
-            trust = Trust.authorities(_read(settings.authority) if settings.authority else None)
+            trust = Trust.authorities(_authorities(settings.authority) if settings.authority else None)
         identity = Identity.from_pem(_read(settings.certificate)) if settings.certificate else None
     except OSError as error:
         raise URLError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+    except CertificateError as error:
+        raise URLError(str(error)) from error
     except IdentityError as error:
         raise URLError(f"{settings.certificate}: {error}") from error
     parameters = ClientParameters(alpn=(settings.profile,), trust=trust, identity=identity)
     return QuicClientEndpoint(reactor, server.host, server.port, parameters, timeout=settings.connect_timeout)
+
+
+def _authorities(path: str) -> bytes:
+    """The certificates of a PEM file, without a key that may be in it."""
+    return b"".join(one.public_bytes(Encoding.PEM) for one in read_certificates(path))
 
 
 def _read(path: str) -> bytes:

@@ -12,6 +12,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+__all__ = ["MAXIMUM_WINDOW_LOG", "compress", "compressed_maximum", "decompress", "zstd"]
+
 MAXIMUM_WINDOW_LOG: Final = 23
 """The window is 8 MiB at most: that much of its output a decompressor has to keep."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, TypeVar
@@ -309,6 +310,16 @@ class AlloyMachine(Machine):
             ) from None
         self._consume(HEADER_SIZE + len(data))
         return [self._disconnected(reason, crash)]
+
+    def end_of_stream(self, now: float, *, clean: bool = True) -> list[Event]:
+        """The peer will send no more. A Disconnect that was held for a Decision is still its last word."""
+        data = self._input
+        if not self.ended and self._decision is not None and len(data) >= HEADER_SIZE:
+            length, identifier = HEADER.unpack_from(data)
+            with contextlib.suppress(RemoteProtocolError):
+                if identifier == _DISCONNECT and (events := self._disconnect(length)):
+                    return events
+        return super().end_of_stream(now, clean=clean)
 
     def _disconnected(self, reason: str, crash: bool) -> Event:
         """How the peer's Disconnect is counted."""

@@ -18,7 +18,7 @@ from connectd.net.quic import ClientParameters, Handshake, Identity, QuicListene
 from connectd.net.quic.parameters import ClientCertificate
 from connectd.quic_settings import QuicListenerSettings
 from connectd.settings import at_least, key
-from tests.toy import ToyListener, ToyMachine
+from tests.toy import ToyListener, ToyMachine, ToySettings
 
 ALPN = "toy/1"
 
@@ -69,7 +69,7 @@ class QuicToyListener(ToyListener, QuicListener):
 
     def make_stream_machine(self, handshake: Handshake, now: float) -> ToyMachine:
         self.handshakes.append(handshake)
-        return ToyMachine(self.settings, now=now)  # type: ignore[arg-type]
+        return ToyMachine(ToySettings(handshake_timeout=self.settings.handshake_timeout), now=now)
 
 
 class Talker(Protocol):

@@ -110,11 +110,11 @@ class ServerSide:
     @property
     def challenge(self) -> bytes:
         """The latest one."""
-        return next(
-            challenge
-            for packet in reversed(self.said)
-            if (challenge := getattr(packet, "password_challenge", None) or getattr(packet, "new_challenge", None))
-        )
+        for packet in reversed(self.said):
+            challenge = getattr(packet, "password_challenge", None) or getattr(packet, "new_challenge", None)
+            if isinstance(challenge, bytes):
+                return challenge
+        raise AssertionError("no challenge was said")
 
     def answer(self, password: bytes = PASSWORD) -> list[Event]:
         """The client answers the challenge."""

@@ -323,6 +323,19 @@ class PlayTests(SynchronousTestCase):
             side.hear(Disconnect(0, "Server is shutting down"))
             self.assertEqual(side.ended, Ended(outcome, "the server disconnected: Server is shutting down"))
 
+    def test_last_words_during_a_decision(self) -> None:
+        """AL-1: what the server said at last is heard though somebody still thinks about the password."""
+        side = ClientSide()
+        side.hear(alloy.ConnectAccept(bytes(32)), Disconnect(0, "too slow"))
+        self.assertIsNone(side.ended)
+        side.do(side.machine.end_of_stream)
+        self.assertEqual(side.ended, Ended(Outcome.REFUSED, "the server disconnected: too slow"))
+        for held in (b"\x01", frame(1, length=-1), frame(1, b"\1", 100), frame(16)):
+            side = ClientSide()
+            side.hear(alloy.ConnectAccept(bytes(32)), held)
+            side.do(side.machine.end_of_stream)
+            self.assertEqual(getattr(side.ended, "outcome", None), Outcome.ABORTED)
+
     def test_leaving(self) -> None:
         """AL-1: leaving is a Disconnect, too."""
         side = ClientSide().login()

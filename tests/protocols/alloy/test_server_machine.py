@@ -8,6 +8,7 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.protocols.alloy import packets as alloy
+from connectd.protocols.alloy.fields import HostAddress
 from connectd.protocols.alloy.packets import PACKETS, Connect2, Disconnect, PasswordRejected, ServerAuthToken
 from connectd.protocols.alloy.server_machine import (
     AccessPresented,
@@ -553,7 +554,7 @@ class HandlerTests(Case):
         self.assertRaises(LocalProtocolError, side.machine.send, alloy.GamePacket(108, b""), NOW)
         side.login()
         side.said.clear()
-        referral = alloy.ClientReferral(alloy.HostAddress("h", 1), b"x")
+        referral = alloy.ClientReferral(HostAddress("h", 1), b"x")
         side.machine.send(referral, NOW)
         side._note([])
         self.assertEqual(side.said, [referral])
@@ -562,7 +563,7 @@ class HandlerTests(Case):
             alloy.GamePacket(-1, b""),
             alloy.ServerAuthToken("x"),
             Disconnect(0, "x"),
-            alloy.ClientReferral(alloy.HostAddress("h" * 300, 1)),
+            alloy.ClientReferral(HostAddress("h" * 300, 1)),
             "text",
         ):
             self.assertRaises(LocalProtocolError, side.machine.send, message, NOW)
