@@ -61,7 +61,7 @@ class IndexedAsset:
 class Scan:
     """What a directory had.
 
-    :param assets: by hash. Of several files with the same content the first by name is listed.
+    :param assets: by name. Several files may have the same content, and so the same hash.
     :param problems: what was passed over, a line each.
     """
 
@@ -98,10 +98,7 @@ class AssetDirectory:
             except (OSError, ValueError) as error:
                 problems.append(f"{name}: {getattr(error, 'strerror', None) or error}")
         self._known = known
-        assets: dict[str, IndexedAsset] = {}
-        for asset in known.values():
-            assets.setdefault(asset.hash, asset)
-        return Scan(MappingProxyType(assets), tuple(problems))
+        return Scan(MappingProxyType(known), tuple(problems))
 
     def open(self, asset: IndexedAsset) -> int:
         """Open an asset for reading.
@@ -145,10 +142,9 @@ class AssetDirectory:
     def _index(self, name: str, folder: int, entry: str) -> IndexedAsset:
         if len(name) > MAX_NAME_LENGTH:
             raise ValueError(f"the name has more than {MAX_NAME_LENGTH} characters")
-        try:
-            name.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError("the name is no UTF-8") from None
+        # Neither is what is no UTF-8.
+        if not name.isprintable():
+            raise ValueError("the name is not printable")
         status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
             raise ValueError("a symbolic link, which is not followed")

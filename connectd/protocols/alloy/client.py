@@ -320,12 +320,12 @@ async def _believed(what: str, checking: Coroutine[Any, Any, T]) -> T:
 
 
 def _missing(store: AssetStore, assets: Sequence[Asset]) -> Sequence[Asset]:
-    """Runs in a thread.
+    """What the store lacks, of each content once. Runs in a thread.
 
     :raises Refused: for an asset whose hash is none.
     """
     try:
-        return tuple(asset for asset in assets if not store.has(asset.hash))
+        return tuple({asset.hash: asset for asset in reversed(assets) if not store.has(asset.hash)}.values())[::-1]
     except AssetError as error:
         raise Refused(f"the server offers what is no asset: {error}") from None
 
