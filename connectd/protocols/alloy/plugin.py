@@ -50,7 +50,9 @@ class AlloyPlugin:
         return Deferred.fromCoroutine(probe(url, report, reactor, password))
 
     def commands(self) -> Any:
-        return None
+        from connectd.protocols.alloy.commands import alloy
+
+        return alloy
 
     def demonstration(self) -> list[Mapping[str, Any]]:
         return [
