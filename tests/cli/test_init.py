@@ -7,8 +7,11 @@ import os
 import stat
 from pathlib import Path
 
+from cryptography.x509 import DNSName, SubjectAlternativeName
+
 from connectd.config import load, render
 from connectd.directory import SEALED_PASSWORD, Database, KeyFile
+from connectd.net.certificates import read_certificate
 from tests.cli.test_main import CommandCase
 
 
@@ -27,8 +30,9 @@ class InitTests(CommandCase):
         self.assertEqual(mode(target / "connectd.toml"), 0o600)
         self.assertEqual(mode(target / "state"), 0o700)
         self.assertEqual(sorted(os.listdir(target)), ["connectd.toml", "state"])
-        self.assertEqual(sorted(os.listdir(target / "state")), ["connectd.db", "directory.key"])
-        self.assertEqual({mode(target / "state" / name) for name in ("connectd.db", "directory.key")}, {0o600})
+        made = ["connectd.db", "directory.key", "toy.pem"]
+        self.assertEqual(sorted(os.listdir(target / "state")), made)
+        self.assertEqual({mode(target / "state" / name) for name in made}, {0o600})
         self.assertIn(f"connectctl --config {target}/connectd.toml check\n", result.stdout)
         self.assertIn(f"twistd -n connectd --config {target}/connectd.toml\n", result.stdout)
         self.assertEqual([one.protocol for one in load(target / "connectd.toml").listeners], ["toy", "toy"])
@@ -52,8 +56,21 @@ class InitTests(CommandCase):
                 "database": str(state / "connectd.db"),
                 "key": str(state / "directory.key"),
                 "key_made": True,
+                "certificates": {str(state / "toy.pem"): True},
             },
         )
+
+    def test_certificates(self) -> None:
+        """Every listener that has the key gets a certificate for this machine; one that is there stays."""
+        first = self.run_command("init", str(self.folder))
+        path = self.folder / "state" / "toy.pem"
+        self.assertIn(f"made the certificate {path}, for this machine only\n", first.stdout)
+        names = read_certificate(str(path)).leaf.extensions.get_extension_for_class(SubjectAlternativeName).value
+        self.assertEqual(names.get_values_for_type(DNSName), ["localhost"])
+        before = path.read_bytes()
+        again = self.run_command("init", str(self.folder), "--force")
+        self.assertIn(f"kept the certificate {path}", again.stdout)
+        self.assertEqual(path.read_bytes(), before)
 
     def test_never_overwrites(self) -> None:
         self.file.write_text("mine")
