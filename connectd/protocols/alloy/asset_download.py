@@ -112,12 +112,12 @@ class AssetDownload:
             job, size = self._jobs.popleft()
             try:
                 done = await run_in_thread(self._reactor, job)
+                if callable(done):
+                    done()
             except Exception as error:
                 self._give_up(error)
                 continue
             self._held -= size
-            if callable(done):
-                done()
             if self._paused and self._held <= HELD // 2:
                 self._paused = False
                 self._resume()

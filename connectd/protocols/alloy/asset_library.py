@@ -24,39 +24,46 @@ MANY: Final = 5
 
 
 class AssetLibrary(Service):
-    """A directory's assets. Making it reads the whole directory; afterwards only what has changed, in a thread.
+    """A directory's assets. While this runs it reads, in a thread, what has changed; all of it, if :meth:`read` has not.
 
     :param path: the directory; nothing: there are no assets.
     :param interval: seconds between two looks at it.
     :param reactor: the reactor.
-    :param changed: called when other assets are offered than before.
-    :raises connectd.credentials.CredentialsError: where the directory cannot be read, in one line.
+    :param changed: called with this when it offers other assets than before, and once it knows what it offers.
     """
 
-    def __init__(self, path: str, interval: float, reactor: Any, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, interval: float, reactor: Any, changed: Callable[[AssetLibrary], None] = lambda library: None
+    ) -> None:
         self.path = path
         self._interval = interval
         self._reactor = reactor
         self._changed = changed
         self._directory = AssetDirectory(path)
-        self._assets: Mapping[Asset, IndexedAsset] = {}
+        self._assets: Mapping[Asset, IndexedAsset] | None = None if path else {}
         self._problems: tuple[str, ...] = ()
         self._scanning: Deferred[None] | None = None
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
-        if path:
+
+    def __iter__(self) -> Iterator[Asset]:
+        return iter(self._assets or ())
+
+    def read(self) -> None:
+        """Read the whole directory now, while nobody waits for anything else.
+
+        :raises connectd.credentials.CredentialsError: where that cannot be done, in one line.
+        """
+        if self.path:
             try:
                 self._take(self._directory.scan())
             except OSError as error:
-                raise CredentialsError(f"alloy: assets: {path} cannot be read: {error.strerror}") from None
-
-    def __iter__(self) -> Iterator[Asset]:
-        return iter(self._assets)
+                raise CredentialsError(f"alloy: assets: {self.path} cannot be read: {error.strerror}") from None
 
     def startService(self) -> None:
         super().startService()
         if self.path:
-            looking = self._looking.start(self._interval, now=False)
+            looking = self._looking.start(self._interval, now=self._assets is None)
             looking.addErrback(lambda failure: log.failure("nobody looks for other assets any more", failure))
 
     def stopService(self) -> None:
@@ -66,13 +73,12 @@ class AssetLibrary(Service):
         if self._scanning is not None:
             self._scanning.cancel()
 
-    def open(self, asset: Asset) -> Deferred[AssetReader]:
-        """Open an asset to send it.
+    def reader(self, asset: Asset) -> AssetReader:
+        """What reads an asset, to send it. It works in threads; to open and to close it is the caller's.
 
-        :return: fails with :class:`~connectd.protocols.alloy.asset_index.AssetChanged` where it is not any more what
-            it was. The reader works in threads and is the caller's to close.
+        :raises KeyError: where it is not offered any more.
         """
-        return run_in_thread(self._reactor, AssetReader, self._directory, self._assets[asset])
+        return AssetReader(self._directory, (self._assets or {})[asset])
 
     def _look(self) -> Deferred[None]:
         """Look at the directory; while that takes longer than the interval, nothing else is begun."""
@@ -83,9 +89,9 @@ class AssetLibrary(Service):
         assets = {Asset(asset.hash, asset.name): asset for asset in scan.assets.values()}
         self._tell(scan.problems)
         before, self._assets = self._assets, assets
-        if assets.keys() != before.keys():
+        if before is None or assets.keys() != before.keys():
             log.info("alloy: assets: {path} offers {count}", path=self.path, count=len(assets))
-            self._changed()
+            self._changed(self)
 
     def _failed(self, failure: Failure) -> None:
         """What was offered before stays so: a directory that is unmounted for a moment is no empty one."""

@@ -14,21 +14,33 @@ PART_SIZE: Final = 1 << 20
 
 
 class AssetReader:
-    """An open asset. Its content is what was indexed, or reading it fails; nothing is read ahead.
+    """An asset that is read. Its content is what was indexed, or reading it fails; nothing is read ahead.
+
+    It may be closed while it is opened or read in another thread: the file is given back once that is over.
 
     :param directory: where it is.
     :param asset: which.
-    :raises AssetChanged: where it is not any more what was indexed.
-    :raises OSError: where it cannot be opened.
     """
 
     def __init__(self, directory: AssetDirectory, asset: IndexedAsset, part_size: int = PART_SIZE) -> None:
-        self._descriptor: int | None = directory.open(asset)
+        self._descriptor: int | None = None
+        self._closed = False
         self._lock = Lock()
+        self._directory = directory
         self._asset = asset
         self._part_size = part_size
         self.left = asset.size
         """Bytes that are still to be read."""
+
+    def open(self) -> None:
+        """Open the file, before anything is read.
+
+        :raises AssetChanged: where it is not any more what was indexed.
+        :raises OSError: where it cannot be opened.
+        """
+        with self._lock:
+            if not self._closed and self._descriptor is None:
+                self._descriptor = self._directory.open(self._asset)
 
     def read(self) -> tuple[bytes, int]:
         """Read the next part.
@@ -60,6 +72,7 @@ class AssetReader:
     def close(self) -> None:
         """Give the file back, once nobody reads it any more; a second time nothing happens."""
         with self._lock:
+            self._closed = True
             descriptor, self._descriptor = self._descriptor, None
             if descriptor is not None:
                 os.close(descriptor)

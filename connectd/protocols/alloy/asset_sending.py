@@ -40,8 +40,9 @@ async def send_assets(connection: Connection, library: AssetLibrary, assets: Seq
 async def _send(
     connection: Connection, machine: ServerMachine, library: AssetLibrary, asset: Asset, reactor: Any
 ) -> None:
-    reader = await library.open(asset)
+    reader = library.reader(asset)
     try:
+        await run_in_thread(reactor, reader.open)
         connection.call(machine.begin_asset, asset, reader.left)
         while reader.left:
             frame, size = await run_in_thread(reactor, reader.read)
@@ -51,5 +52,6 @@ async def _send(
             await connection.drained()
         connection.call(machine.end_asset)
     finally:
-        # In a thread: one that is still reading, for a client that has gone, keeps the file to the end of that.
-        run_in_thread(reactor, reader.close)
+        # In a thread: one that is still opening or reading, for a client that has gone, has to come to its end first.
+        closing = run_in_thread(reactor, reader.close)
+        closing.addErrback(lambda failure: log.failure("alloy: the asset {name} stays open", failure, name=asset.name))

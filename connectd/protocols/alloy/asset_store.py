@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
@@ -98,13 +99,12 @@ class AssetStore:
         os.unlink(self.file(hash))
 
     def clear_unfinished(self) -> int:
-        """Remove what fetches that were killed have left; how many that were."""
+        """Remove what fetches that were killed have left, not what others are receiving now; how many that were."""
         count = 0
         for folder in _listed(self.path):
             for name in _listed(os.path.join(self.path, folder)):
                 if name.startswith(_UNFINISHED):
-                    os.unlink(os.path.join(self.path, folder, name))
-                    count += 1
+                    count += _clear(os.path.join(self.path, folder, name))
         return count
 
 
@@ -121,6 +121,8 @@ class IncomingAsset:
         self._digest = sha256()
         descriptor, self._unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=folder)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
+        # So that clear_unfinished knows that somebody is at it. The system lets it go with the process.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write(self, part: bytes) -> None:
         """Take a part.
@@ -143,8 +145,8 @@ class IncomingAsset:
         if self._digest.hexdigest() != self.hash:
             raise AssetError(f"the asset {self.hash} has the hash {self._digest.hexdigest()}")
         os.fsync(self._file.fileno())
-        self._file.close()
         os.rename(self._unfinished, self._path)
+        self._file.close()
         folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -167,6 +169,22 @@ class IncomingAsset:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abandon()
+
+
+def _clear(path: str) -> bool:
+    """Remove an unfinished file, unless somebody is at it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _listed(path: str) -> list[str]:

@@ -381,12 +381,15 @@ def make_endpoint(reactor: Any, server: ServerURL[AlloyClientSettings]) -> QuicC
     """
     settings = server.settings
     try:
-        if settings.trust:
-            trust = Trust.insecure()
-        elif settings.pin:
+        if settings.pin:
             trust = Trust.pinned(bytes.fromhex(settings.pin.replace(":", "")))
+        elif settings.authority:
+            trust = Trust.authorities(_authorities(settings.authority))
+        elif settings.trust or settings.services_url:
+            # The services bind the server's access token to its certificate, which no authority needs to have signed.
+            trust = Trust.insecure()
         else:
-            trust = Trust.authorities(_authorities(settings.authority) if settings.authority else None)
+            trust = Trust.authorities(None)
         identity = Identity.from_pem(_read(settings.certificate)) if settings.certificate else None
     except OSError as error:
         raise URLError(f"{error.filename}: cannot be read: {error.strerror or error}") from error

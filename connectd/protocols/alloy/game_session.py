@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, execute, fail, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,14 +28,17 @@ MAXIMUM_PAUSE: Final = 300.0
 
 
 class GivenGameSession(Service):
-    """A game session that somebody else made and ends; it is used as long as it is good."""
+    """A game session that somebody else makes, replaces in time and ends.
 
-    def __init__(self, session: GameSession) -> None:
-        self._session = session
+    :param read: gives it; asked each time. It fails with `ServicesUnavailable`.
+    """
+
+    def __init__(self, read: Callable[[], GameSession]) -> None:
+        self._read = read
 
     def current(self) -> Deferred[GameSession]:
         """The session."""
-        return succeed(self._session)
+        return execute(self._read)
 
 
 class KeptGameSession(Service):
@@ -67,7 +70,7 @@ class KeptGameSession(Service):
             return succeed(self._session)
         if self._trouble is not None or not self.running:
             return fail(ServicesUnavailable(f"there is no game session: {self._trouble or 'the service is stopped'}"))
-        waiting: Deferred[GameSession] = Deferred(self._waiting.remove)
+        waiting: Deferred[GameSession] = Deferred(self._give_up)
         self._waiting.append(waiting)
         return waiting
 
@@ -83,6 +86,10 @@ class KeptGameSession(Service):
             self._sleeping.cancel()
         self._tell_waiting(Failure(ServicesUnavailable("there is no game session: the service is stopped")))
         return succeed(None) if keeping is None else keeping.addTimeout(2 * TIMEOUT, self._reactor, _given_up)
+
+    def _give_up(self, waiting: Deferred[GameSession]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
 
     async def _keep(self) -> None:
         pause = MINIMUM_PAUSE
@@ -121,7 +128,8 @@ class KeptGameSession(Service):
     def _tell_waiting(self, result: GameSession | Failure) -> None:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(result)
+            if not each.called:  # given up meanwhile, by what became of another
+                each.callback(result)
 
     async def _renewed(self) -> GameSession:
         if self._session is not None:

@@ -19,7 +19,7 @@ REFETCH: Final = 300.0
 """Seconds between two fetches because of keys that nobody knows: anybody can name one."""
 
 RETRY: Final = 10.0
-"""Seconds after a fetch that failed."""
+"""Seconds after a fetch that failed while there are no keys."""
 
 FRESH: Final = 3600.0
 """Seconds after which keys are fetched anew beside the use of the old ones."""
@@ -50,6 +50,8 @@ class KeyCache:
         """When the keys came."""
         self._next = float("-inf")
         """From when on another fetch is allowed."""
+        self._failed = False
+        """Whether the latest fetch brought nothing."""
         self._fetching: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
 
@@ -65,7 +67,7 @@ class KeyCache:
             return succeed(self._keys.keys[kid])
         if self._fetching is None and not self._may_fetch:
             return self._found(None, kid)
-        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        waiting: Deferred[None] = Deferred(self._give_up)
         self._waiting.append(waiting)
         if self._fetching is None:
             self._start()
@@ -84,7 +86,16 @@ class KeyCache:
         if self._clock.seconds() - self._fetched >= STALE:
             return fail(ServicesUnavailable("the keys of the session services could not be fetched"))
         key = self._keys.keys.get(kid)
-        return succeed(key) if key is not None else fail(TokenError("it is signed with a key that nobody knows"))
+        if key is not None:
+            return succeed(key)
+        if self._failed:
+            # It may be a new one, and whoever shows it honest.
+            return fail(ServicesUnavailable(f"a key that is not known could not be looked up: {kid[:64]!r}"))
+        return fail(TokenError("it is signed with a key that nobody knows"))
+
+    def _give_up(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
 
     def _start(self) -> None:
         fetching: Deferred[Any] = self._fetch()
@@ -94,17 +105,20 @@ class KeyCache:
 
     def _came(self, keys: KeySet) -> None:
         now = self._clock.seconds()
-        self._keys, self._fetched, self._next = keys, now, now + REFETCH
+        self._keys, self._fetched, self._next, self._failed = keys, now, now + REFETCH, False
 
     def _did_not_come(self, failure: Failure) -> None:
-        self._next = self._clock.seconds() + RETRY
+        now = self._clock.seconds()
+        # While there are keys, whoever names unknown ones must not have them fetched more often than that.
+        self._next, self._failed = now + (RETRY if now - self._fetched >= STALE else REFETCH), True
         log.warn("the keys of the session services cannot be fetched: {reason}", reason=failure.getErrorMessage())
 
     def _ended(self, result: object) -> None:
         self._fetching = None
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(None)
+            if not each.called:  # given up meanwhile, by what became of another
+                each.callback(None)
 
 
 class TokenVerifier:

@@ -49,6 +49,16 @@ class AlloyPlugin:
 
         return Deferred.fromCoroutine(probe(url, report, reactor, password))
 
+    def needs_password(self, url: str) -> bool:
+        """Whether a client logs in with the server's password: one that has session services does not."""
+        from connectd.net.url import URLError
+        from connectd.protocols.alloy.client import parse_alloy_url
+
+        try:
+            return not parse_alloy_url(url).settings.services_url
+        except URLError:
+            return False  # whoever connects says what is wrong with it
+
     def commands(self) -> Any:
         from connectd.protocols.alloy.commands import alloy
 

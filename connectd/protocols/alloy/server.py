@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from connectd.credentials import CredentialsError, Realm, make_portal
 from connectd.directory.errors import DirectoryError
 from connectd.net.authentication import NO_ACCOUNTS, Authenticator, Objection, WrongProof
-from connectd.net.certificates import CertificateError
+from connectd.net.certificate_file import CertificateFile
+from connectd.net.certificates import Certificate, CertificateError
 from connectd.net.connection import Connection, Refused
 from connectd.net.listener import Context
 from connectd.net.quic import Handshake, Identity, QuicListener, ServerParameters
@@ -72,26 +73,32 @@ class AlloyListener(QuicListener):
         self._world_uuid = UUID(settings.world) if settings.world else UUID(bytes=context.random(16), version=4)
         self.tokens = make_server_tokens(settings, context.reactor)
         """What players log in by token with; None: they do not."""
-        self._take(settings, context)
+        self.certificate_file = open_certificate(settings, context.reactor)
+        self.assets = self._make_library(settings, context)
+        self.assets.read()
+        self.world = self._make_world(settings)
         super().__init__(settings, context)
+        self._coming: AssetLibrary | None = None
+        """The assets of new settings, while they are read for the first time."""
         self.verified_players = VerifiedPlayers(context.directory)
         self._live: dict[UUID, Connection] = {}
         self._next_client_id = 0
 
-    def _take(self, settings: AlloySettings, context: Context) -> None:
-        """Read what the settings name."""
-        self.identity_shown = read_identity(settings)
-        self.assets = AssetLibrary(settings.assets, settings.assets_interval, context.reactor, self._assets_changed)
-        self.world = self._make_world(settings)
+    def _make_library(self, settings: AlloySettings, context: Context) -> AssetLibrary:
+        return AssetLibrary(settings.assets, settings.assets_interval, context.reactor, self._assets_changed)
 
     def _make_world(self, settings: AlloySettings) -> World:
         uuid = UUID(settings.world) if settings.world else self._world_uuid
         return World(settings.world_height, uuid, self.assets)
 
-    def _assets_changed(self) -> None:
-        """Who comes from now on is offered the present assets."""
-        if self.running:
-            self.world = self._make_world(self.settings)
+    def _assets_changed(self, library: AssetLibrary) -> None:
+        """Who comes from now on is offered these assets."""
+        if not self.running:
+            return
+        if library is self._coming:
+            before, self.assets, self._coming = self.assets, library, None
+            before.stopService()
+        self.world = self._make_world(self.settings)
 
     def _make_authenticator(self, settings: ListenerSettings) -> Authenticator | None:
         assert isinstance(settings, AlloySettings)
@@ -114,31 +121,47 @@ class AlloyListener(QuicListener):
         )
 
     def reconfigure(self, settings: ListenerSettings) -> bool:
-        """Take new settings, and read certificate, password and assets again, for connections from now on."""
-        if not isinstance(settings, AlloySettings) or _services_of(settings) != _services_of(self.settings):
+        """Take new settings, and read certificate and password again, for connections from now on. Another directory of
+        assets is read in a thread, and those of the former are offered until that is done.
+
+        False also where the session services would change: players are being let in with them.
+        """
+        before = self.settings
+        if not isinstance(settings, AlloySettings) or _services_of(settings) != _services_of(before):
             return False
-        before = self.identity_shown, self.assets, self.world
-        taken = False
-        try:
-            self._take(settings, self.context)
-            taken = super().reconfigure(settings)
-        finally:
-            if not taken:
-                self.identity_shown, self.assets, self.world = before
-        if taken and self.running:
-            before[1].stopService()
-            self.assets.startService()
-        return taken
+        certificate_file = open_certificate(settings, self.context.reactor)
+        if not super().reconfigure(settings):
+            return False
+        self.certificate_file.stop()
+        self.certificate_file = certificate_file
+        self.world = self._make_world(settings)
+        if self.running:
+            certificate_file.start()
+            if (settings.assets, settings.assets_interval) != (before.assets, before.assets_interval):
+                self._replace_assets(settings)
+        return True
+
+    def _replace_assets(self, settings: AlloySettings) -> None:
+        if self._coming is not None:
+            self._coming.stopService()
+        self._coming = library = self._make_library(settings, self.context)
+        library.startService()
+        if not library.path:
+            self._assets_changed(library)
 
     def startService(self) -> None:
         super().startService()
+        self.certificate_file.start()
         self.assets.startService()
         if self.tokens is not None:
             self.tokens.startService()
 
     def stopService(self) -> Deferred[None]:
         """Drain; then end the game session (AL-13)."""
-        self.assets.stopService()
+        self.certificate_file.stop()
+        for library in (self.assets, self._coming):
+            if library is not None:
+                library.stopService()
         stopped = super().stopService()
         tokens = self.tokens
         return stopped if tokens is None else stopped.addCallback(lambda result: tokens.stopService())
@@ -148,7 +171,7 @@ class AlloyListener(QuicListener):
     def quic_parameters(self) -> ServerParameters:
         return ServerParameters(
             alpn=self.settings.profiles,
-            identity=lambda: self.identity_shown,
+            identity=lambda: self.certificate_file.current,
             client_certificate="required" if self.settings.require_client_certificate else "asked",
         )
 
@@ -372,16 +395,25 @@ class AlloyListener(QuicListener):
         connection.call(lambda now: machine.refuse(reason, now, outcome))
 
 
-def read_identity(settings: AlloySettings, environment: Mapping[str, str] = os.environ) -> Identity:
-    """The certificate of a server: the configured one, or the one that the environment picks (AL-11).
+def open_certificate(
+    settings: AlloySettings, reactor: Any, environment: Mapping[str, str] = os.environ
+) -> CertificateFile[Identity]:
+    """The certificate of a server: the configured one, or the one that the environment picks (AL-11). A new file in
+    its place serves new connections.
 
     :raises connectd.credentials.CredentialsError: where there is none that can be used: one line that says why.
     """
     try:
         path = choose_certificate(settings.certificate, settings.certificate_store, environment)
-        certificate = read_alloy_certificate(path)
     except CertificateError as error:
         raise CredentialsError(f"alloy: certificate: {error}") from None
+    try:
+        return CertificateFile("alloy", path, reactor, _quic_identity, read_alloy_certificate)
+    except CertificateError as error:
+        raise CredentialsError(str(error)) from None
+
+
+def _quic_identity(certificate: Certificate) -> Identity:
     return Identity(certificate.leaf, certificate.chain[1:], certificate.key)
 
 

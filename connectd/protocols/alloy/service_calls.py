@@ -6,21 +6,24 @@ Twisted's own agent makes them: treq's inflates what it is sent without a bound,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from cryptography.x509 import Certificate
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgent, IResponse
 
 import connectd
+from connectd.net.trust import NotTrusted, Trust
 from connectd.protocols.alloy.services_url import base_url_problem
 
 log = Logger()
@@ -64,7 +67,7 @@ class ServiceCalls:
 
     :param reactor: the reactor.
     :param base_url: such as ``https://sessions.hytale.com``. Plain ``http:`` is taken for loopback addresses only.
-    :param policy: whom to trust as the services; the system's certificate authorities unless given.
+    :param authorities: who may have signed the services' certificate; the system's authorities unless given.
     :param agent: makes the requests, instead of one with a pool of its own.
     :param clock: measures time-outs and pauses; the reactor unless given.
     :raises ValueError: for a base URL that cannot be used, in one line.
@@ -75,7 +78,7 @@ class ServiceCalls:
         reactor: Any,
         base_url: str,
         *,
-        policy: IPolicyForHTTPS | None = None,
+        authorities: Sequence[Certificate] = (),
         agent: IAgent | None = None,
         clock: Any = None,
     ) -> None:
@@ -89,7 +92,9 @@ class ServiceCalls:
             self._pool.maxPersistentPerHost = MAX_CALLS
             # Attempts are counted here, and what was answered with a reset may have been heard.
             self._pool.retryAutomatically = False
-            agent = Agent(reactor, policy or BrowserLikePolicyForHTTPS(), connectTimeout=TIMEOUT, pool=self._pool)
+            # Twisted's own policy takes a certificate without a subjectAltName, which could be anybody's.
+            trust = Trust(urlsplit(base_url).hostname or "", authorities=authorities)
+            agent = Agent(reactor, trust, connectTimeout=TIMEOUT, pool=self._pool)
         self._agent = agent
         self._turns = DeferredSemaphore(MAX_CALLS)
         self._calls: set[Deferred[bytes]] = set()
@@ -169,9 +174,13 @@ class ServiceCalls:
         except (CancelledError, ServicesUnavailable):
             raise
         except Exception as error:
-            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+            reasons = getattr(error, "reasons", ())
+            if any(reason.check(CancelledError) for reason in reasons):
                 # How the agent says that a request was given up under way.
                 raise CancelledError from None
+            for reason in reasons:
+                if reason.check(NotTrusted):
+                    raise ServicesUnavailable(f"{name}: {reason.getErrorMessage()}") from None
             # Whatever there is between us and them: names, connections, certificates, HTTP. Secrets are not in it.
             raise _PassingFailure(_why(error)) from None
         if response.code >= 500:

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
-from twisted.web.client import BrowserLikePolicyForHTTPS
-
 from connectd.credentials import CredentialsError
 from connectd.net.certificates import CertificateError, read_certificates
 from connectd.protocols.alloy.game_session import GivenGameSession, KeptGameSession
@@ -48,7 +45,8 @@ def make_server_tokens(settings: AlloySettings, reactor: Any) -> ServerTokens | 
         account_token = _account_token(settings.account_token_file)
         session = KeptGameSession(services, account_token, UUID(settings.profile), reactor)
     else:
-        session = GivenGameSession(_given(settings))
+        _given(settings)
+        session = GivenGameSession(_replaced(settings))
     return ServerTokens(
         services,
         session,
@@ -70,20 +68,11 @@ def make_player_tokens(settings: AlloyClientSettings, reactor: Any) -> PlayerTok
 
 
 def _services(settings: AlloySettings | AlloyClientSettings, reactor: Any) -> SessionServices:
-    policy = None
-    if settings.services_authority:
-        try:
-            found = read_certificates(settings.services_authority)
-        except CertificateError as error:
-            raise CredentialsError(f"alloy: services_authority: {error}") from None
-        policy = BrowserLikePolicyForHTTPS(trustRootFromCertificates([_as_twisted(one) for one in found]))
-    return SessionServices(ServiceCalls(reactor, settings.services_url, policy=policy))
-
-
-def _as_twisted(certificate: Any) -> Certificate:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))
+    try:
+        authorities = read_certificates(settings.services_authority) if settings.services_authority else ()
+    except CertificateError as error:
+        raise CredentialsError(f"alloy: services_authority: {error}") from None
+    return SessionServices(ServiceCalls(reactor, settings.services_url, authorities=authorities))
 
 
 def _given(settings: AlloySettings | AlloyClientSettings) -> GameSession:
@@ -94,6 +83,19 @@ def _given(settings: AlloySettings | AlloyClientSettings) -> GameSession:
             raise CredentialsError(f"alloy: services_url needs {name}_file (the tokens of a game session)")
         tokens.append(token)
     return GameSession(tokens[0], tokens[1], FOR_EVER)
+
+
+def _replaced(settings: AlloySettings) -> Callable[[], GameSession]:
+    """Reads the files each time: such tokens live for an hour, and whoever keeps the session writes new ones. They are
+    small and local."""
+
+    def read() -> GameSession:
+        try:
+            return _given(settings)
+        except CredentialsError as error:
+            raise ServicesUnavailable(str(error)) from None
+
+    return read
 
 
 def _account_token(path: str) -> Callable[[], str]:

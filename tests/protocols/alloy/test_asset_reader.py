@@ -28,6 +28,7 @@ class AssetReaderTests(SynchronousTestCase):
     def reader(self, part_size: int) -> AssetReader:
         [asset] = self.directory.scan().assets.values()
         reader = AssetReader(self.directory, asset, part_size)
+        reader.open()
         self.addCleanup(reader.close)
         return reader
 

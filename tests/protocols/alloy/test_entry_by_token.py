@@ -127,7 +127,7 @@ class EntryCase(TestCase):
 
     def client(self, listener: AlloyListener, query: str, username: str = "Ann", **options: Any) -> AlloyClient:
         port = listener.faces[0].port
-        server = parse_alloy_url(f"alloy://{username}@127.0.0.1:{port}?trust=yes&{query}")
+        server = parse_alloy_url(f"alloy://{username}@127.0.0.1:{port}?{query or 'trust=yes'}")
         self.endpoint = make_endpoint(reactor, server)
         return make_client(reactor, server, **options)
 
@@ -203,7 +203,7 @@ class TokenTests(EntryCase):
         client = await self.enter(listener, self.query(self.player))
         await client.hang_up()
         password = PASSWORD.encode()
-        for query, username in ((f"uuid={PLAYER}", "Other"), ("", "ann")):
+        for query, username in ((f"trust=yes&uuid={PLAYER}", "Other"), ("", "ann")):
             reason = await self.refused(listener, query, username, password=password)
             self.assertIn("This name belongs to a player with an account", reason)
         await self.enter(listener, "", "Bob", password=password)
@@ -349,18 +349,21 @@ class SetupTests(EntryCase):
     async def test_thumbprint(self) -> None:
         """AL-11: a thumbprint that nothing has stops the start."""
         from connectd.credentials import CredentialsError
-        from connectd.protocols.alloy.server import read_identity
+        from connectd.protocols.alloy.server import open_certificate
 
         store = self.folder / "certificates"
         store.mkdir()
         pem = make_certificate(["localhost"])
         (store / "one.pem").write_bytes(pem)
         settings = AlloySettings(certificate=self.certificate, certificate_store=str(store))
-        configured = read_identity(settings, {})
+        configured = open_certificate(settings, reactor, {}).current
         thumbprint = hashlib.sha1(configured.certificate).hexdigest()
-        error = self.assertRaises(CredentialsError, read_identity, settings, {"ALLOY_CERT_THUMBPRINT": thumbprint})
+        error = self.assertRaises(
+            CredentialsError, open_certificate, settings, reactor, {"ALLOY_CERT_THUMBPRINT": thumbprint}
+        )
         self.assertIn("no certificate has the ALLOY_CERT_THUMBPRINT", str(error))
         settings = attrs.evolve(settings, certificate_store=str(self.folder))
         self.assertEqual(
-            read_identity(settings, {"ALLOY_CERT_THUMBPRINT": thumbprint}).certificate, configured.certificate
+            open_certificate(settings, reactor, {"ALLOY_CERT_THUMBPRINT": thumbprint}).current.certificate,
+            configured.certificate,
         )

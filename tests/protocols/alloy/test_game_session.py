@@ -174,7 +174,7 @@ class GameSessionTests(SynchronousTestCase):
     def test_given(self) -> None:
         """A session that somebody else made is used, and left alone."""
         session = GameSession("a", "b", 0)
-        given = GivenGameSession(session)
+        given = GivenGameSession(lambda: session)
         given.startService()
         self.assertIs(self.successResultOf(given.current()), session)
         given.stopService()

@@ -90,9 +90,33 @@ class KeyCacheTests(KeyCacheCase):
         self.fail_fetch()
         self.successResultOf(self.cache.key("one"))
         self.assertEqual(len(self.fetches), 2)
-        self.clock.advance(RETRY)
+        self.clock.advance(REFETCH)
         self.successResultOf(self.cache.key("one"))
         self.assertEqual(len(self.fetches), 3)
+
+    def test_new_key_while_down(self) -> None:
+        """AL-5, AL-13: whoever shows a key that could not be looked up is told that, not that it is wrong; and nobody
+        can have the services asked more often than once in 5 minutes."""
+        self.known(self.cache.key("one"), Signer("one"))
+        self.clock.advance(REFETCH)
+        waiting = self.cache.key("two")
+        self.fail_fetch()
+        self.failureResultOf(waiting, ServicesUnavailable)
+        self.clock.advance(REFETCH - 1)
+        self.failureResultOf(self.cache.key("two"), ServicesUnavailable)
+        self.assertEqual(len(self.fetches), 2)
+        self.clock.advance(1)
+        waiting = self.cache.key("two")
+        self.answer(Signer("one"))
+        self.failureResultOf(waiting, TokenError)
+
+    def test_given_up_by_another(self) -> None:
+        """What one who waits does with the answer may be that another one waits no more."""
+        first, second = self.cache.key("one"), self.cache.key("one")
+        first.addCallback(lambda key: second.cancel())
+        self.answer(Signer("one"))
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)
 
     def test_stale(self) -> None:
         """Keys of yesterday verify nothing, even where the services are down: fail closed."""

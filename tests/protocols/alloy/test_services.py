@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 from uuid import UUID
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor as installed_reactor
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
-from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from connectd.protocols.alloy.fingerprint import fingerprint
 from connectd.protocols.alloy.service_calls import (
@@ -258,36 +262,69 @@ class IllnessTests(ServicesCase):
 class TLSTests(ServicesCase):
     """AL-13: the certificates of the services are verified."""
 
-    def listening(self, authority: trustme.CA, host: str) -> str:
-        issued = authority.issue_cert(host)
-        certificate = ssl.PrivateCertificate.loadPEM(issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes())
+    def listening(self, pem: bytes) -> str:
+        certificate = ssl.PrivateCertificate.loadPEM(pem)
         port = reactor.listenSSL(0, self.stand_in.site, certificate.options(), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return f"https://localhost:{port.getHost().port}"
 
-    def policy(self, authority: trustme.CA) -> BrowserLikePolicyForHTTPS:
-        return BrowserLikePolicyForHTTPS(
-            ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
-        )
+    def issued(self, authority: trustme.CA, host: str) -> str:
+        issued = authority.issue_cert(host)
+        return self.listening(issued.private_key_pem.bytes() + issued.cert_chain_pems[0].bytes())
+
+    def trusting(self, url: str, authority: bytes) -> SessionServices:
+        return self.made(url, authorities=[x509.load_pem_x509_certificate(authority)])
 
     async def test_verified(self) -> None:
         authority = trustme.CA()
-        services = self.made(self.listening(authority, "localhost"), policy=self.policy(authority))
+        services = self.trusting(self.issued(authority, "localhost"), authority.cert_pem.bytes())
         self.assertEqual(set((await services.key_set()).keys), {"key-1"})
 
-    async def failed(self, services: SessionServices) -> None:
+    async def failed(self, services: SessionServices, reason: str) -> None:
+        """No, at once, and before anything was said."""
         call = services.key_set()
-        await self.let_pauses_pass(call)
-        await self.unavailable(call)
+        self.assertIn(reason, await self.unavailable(call))
         self.assertEqual(self.stand_in.calls, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_somebody_elses_authority(self) -> None:
-        await self.failed(self.made(self.listening(trustme.CA(), "localhost"), policy=self.policy(trustme.CA())))
+        url = self.issued(trustme.CA(), "localhost")
+        await self.failed(self.trusting(url, trustme.CA().cert_pem.bytes()), "an authority that is not trusted")
+
+    async def test_authorities_of_the_system(self) -> None:
+        await self.failed(self.made(self.issued(trustme.CA(), "localhost")), "an authority that is not trusted")
 
     async def test_another_name(self) -> None:
         authority = trustme.CA()
-        url = self.listening(authority, "sessions.example")
-        await self.failed(self.made(url, policy=self.policy(authority)))
+        url = self.issued(authority, "sessions.example")
+        await self.failed(self.trusting(url, authority.cert_pem.bytes()), "it is not for localhost")
+
+    async def test_no_name(self) -> None:
+        """A certificate without a subjectAltName could be anybody's, whoever signed it and whatever its subject says:
+        Twisted's own policy takes it."""
+        pem = nameless_certificate("localhost")
+        await self.failed(self.trusting(self.listening(pem), pem), "no subjectAltName")
+
+
+def nameless_certificate(subject: str) -> bytes:
+    """A self-signed certificate and its key, PEM, whose subject is all that says whose it is."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + private
 
 
 class URLTests(TestCase):

@@ -29,7 +29,7 @@ class LoginCase(ServicesCase):
         super().setUp()
         self.player = self.stand_in.add(PLAYER, "Ann", CLIENT_SCOPE)
         self.host = self.stand_in.add(SERVER, "Host", SERVER_SCOPE)
-        self.server = self.made_server(GivenGameSession(self.session(self.host)))
+        self.server = self.made_server(GivenGameSession(lambda: self.session(self.host)))
         self.tokens = PlayerTokens(self.services, self.session(self.player), issuer=ISSUER, clock=self.clock)
 
     def session(self, profile: Profile) -> GameSession:
