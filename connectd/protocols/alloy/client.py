@@ -20,7 +20,6 @@ from connectd.protocols.alloy.client_machine import (
     AssetBegun,
     AssetCompleted,
     AssetReceived,
-    ClientMachine,
     GrantReceived,
     PacketReceived,
     PasswordRequested,
@@ -30,9 +29,9 @@ from connectd.protocols.alloy.client_machine import (
     make_connect,
 )
 from connectd.protocols.alloy.fields import Asset
+from connectd.protocols.alloy.machine import ClientMachine, ConnectionState, StateChanged
 from connectd.protocols.alloy.packets import MAXIMUM_USERNAME, Packet
 from connectd.protocols.alloy.settings import AlloyClientSettings
-from connectd.protocols.alloy.states import ConnectionState, StateChanged
 from connectd.sansio import Decision, Ended, Machine, Outcome, Received
 
 PORT: Final = 5520

@@ -20,16 +20,15 @@ from connectd.net.connection import Connection
 from connectd.net.listener import Context
 from connectd.net.quic import Handshake, Identity, QuicListener, ServerParameters
 from connectd.protocols.alloy.assets import MemoryAssets
+from connectd.protocols.alloy.machine import ConnectionState, ServerMachine, StateChanged
 from connectd.protocols.alloy.passwords import ChallengeResponse, ServerPassword
 from connectd.protocols.alloy.server_machine import (
     AccessPresented,
     AssetsRequested,
     IdentityPresented,
     PasswordPresented,
-    ServerMachine,
 )
 from connectd.protocols.alloy.settings import AlloySettings
-from connectd.protocols.alloy.states import ConnectionState, StateChanged
 from connectd.protocols.alloy.world import World
 from connectd.sansio import Ended, Established, Event, Machine, Outcome
 from connectd.secret_file import read_secret
