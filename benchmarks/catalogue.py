@@ -13,5 +13,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     for benchmark in module.BENCHMARKS
 }
 REPORTS: dict[str, Report] = {
-    report.name: report for module in (lekt_events, rooms, lekt_memory, directory_claims) for report in module.REPORTS
+    report.name: report
+    for module in (alloy, lekt_events, rooms, lekt_memory, directory_claims)
+    for report in module.REPORTS
 }

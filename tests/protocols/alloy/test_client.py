@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 from uuid import UUID
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -80,7 +81,8 @@ class PluginTests(SynchronousTestCase):
         verifyObject(IProtocol, plugin)
         self.assertEqual((plugin.name, plugin.port, tuple(plugin.account_schemes)), ("alloy", 5520, ()))
         (table,) = plugin.demonstration()
-        plugin.settings(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+        settings: Any = plugin.settings
+        self.assertEqual(settings(**table).listen, "udp:5520:interface=127.0.0.1")
 
     def test_service(self) -> None:
         """The plugin makes the listener, and the interface for players with accounts says no to nobody."""
@@ -115,8 +117,7 @@ class ConnectingTests(SynchronousTestCase):
         for seconds in (0.0, 0.01, 0.2):
             scene = Scene()
             scene.network.datagrams.latency = 0.004
-            asked: Deferred[bytes] = Deferred()
-            player = Player(scene.network.clock, password=lambda remaining, asked=asked: asked)
+            player = Player(scene.network.clock, password=lambda remaining: Deferred())
             endpoint = scene.network.quic_endpoint(scene.listener, scene.parameters())
             connecting = player.client.connect(endpoint)
             scene.network.advance(seconds)
