@@ -25,15 +25,15 @@ METHODS = ("receive_datagram", "datagrams_to_send", "handle_timer", "send_stream
 class Inside:
     """Adds up the CPU time that is spent inside of some methods.
 
-    :param owner: the class that has them.
-    :param names: theirs.
+    :param owner: the class that has them: aioquic's connection, unless given.
+    :param names: theirs: where the work of aioquic's connection begins, unless given.
     """
 
-    def __init__(self, owner: type[Any], *names: str) -> None:
+    def __init__(self, owner: type[Any] = QuicConnection, *names: str) -> None:
         self.seconds = 0.0
         self._depth = 0
         self._owner = owner
-        self._names = names
+        self._names = names or METHODS
 
     def watch(self) -> None:
         """From now on. The class itself is changed: a measurement of its own, in a process of its own."""
@@ -66,7 +66,7 @@ def serve(reactor: Any, watched: bool = False) -> Commands:
     reactor.addSystemEventTrigger("after", "shutdown", directory.cleanup)
     certificate = os.path.join(directory.name, "alloy.pem")
     write_certificate(certificate)
-    inside, sockets = Inside(QuicConnection, *METHODS), Inside(DatagramPort, "send")
+    inside, sockets = Inside(), Inside(DatagramPort, "send")
     if watched:
         inside.watch()
         sockets.watch()
