@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from benchmarks import directory_claims
-from benchmarks.claims import alloy, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs
+from benchmarks.claims import alloy, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, quic
 from benchmarks.harness.benchmark import Benchmark, Report
 from benchmarks.reports import lekt_events, lekt_memory, rooms
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for module in (alloy, lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, directory_claims)
+    for module in (alloy, lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, quic, directory_claims)
     for benchmark in module.BENCHMARKS
 }
 REPORTS: dict[str, Report] = {
-    report.name: report for module in (lekt_events, rooms, lekt_memory, directory_claims) for report in module.REPORTS
+    report.name: report
+    for module in (alloy, lekt_events, rooms, lekt_memory, directory_claims)
+    for report in module.REPORTS
 }

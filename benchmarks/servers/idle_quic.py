@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionIdIssued, ConnectionTerminated, StreamDataReceived
@@ -55,6 +55,7 @@ class Bare(DatagramProtocol):
                 for identifier in [key for key, one in self._connections.items() if one is quic]:
                     del self._connections[identifier]
         for data, address in quic.datagrams_to_send(self._reactor.seconds()):
+            assert self.transport is not None
             self.transport.write(data, address)
         timer, when = self._timers.pop(quic, None), quic.get_timer()
         if timer is not None and timer.active():

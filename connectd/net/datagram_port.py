@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any, Final, Protocol, cast
 
@@ -82,6 +83,17 @@ class DatagramPort(udp.Port):
         finally:
             if self.connected:
                 protocol.batch_ends()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The socket is to be closed; but not for what the network said about a datagram, which is all that it is when
+        the reactor believes that a connection broke."""
+        problem = 0 if reason is None else self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not problem:
+            super().connectionLost(reason)
+            return
+        self.startReading()
+        if problem == errno.ECONNREFUSED:
+            self.protocol.connectionRefused()
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
         """Send datagrams. One that the system does not take now is lost; QUIC sends it again."""

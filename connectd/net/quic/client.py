@@ -59,8 +59,9 @@ class ClientEndpoint(Endpoint):
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """It is for the one connection there is, or for nobody."""
-        if self.session is not None:
-            self.session.receive(datagram, addr, self.clock.seconds())
+        session = self.session
+        if session is not None and addr[:2] == session.address[:2]:
+            session.receive(datagram, session.address, self.clock.seconds())
 
     def connectionRefused(self) -> None:
         """Nothing listens there, says the system of the other side. Anybody can forge that: it counts only while there

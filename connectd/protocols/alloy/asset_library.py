@@ -24,7 +24,7 @@ MANY: Final = 5
 
 
 class AssetLibrary(Service):
-    """A directory's assets. While this runs it reads, in a thread, what has changed; all of it, if :meth:`read` has not.
+    """A directory's assets. While it runs it reads, in a thread, what has changed; all, if :meth:`read` has not.
 
     :param path: the directory; nothing: there are no assets.
     :param interval: seconds between two looks at it.

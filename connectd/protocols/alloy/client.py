@@ -25,7 +25,6 @@ from connectd.protocols.alloy.client_machine import (
     AssetBegun,
     AssetCompleted,
     AssetReceived,
-    ClientMachine,
     GrantReceived,
     PacketReceived,
     PasswordRequested,
@@ -36,12 +35,12 @@ from connectd.protocols.alloy.client_machine import (
 )
 from connectd.protocols.alloy.fields import Asset
 from connectd.protocols.alloy.fingerprint import fingerprint
+from connectd.protocols.alloy.machine import ClientMachine, ConnectionState, StateChanged
 from connectd.protocols.alloy.packets import MAXIMUM_USERNAME, Packet
 from connectd.protocols.alloy.player_tokens import PlayerTokens
 from connectd.protocols.alloy.service_calls import ServicesRefused, ServicesUnavailable
 from connectd.protocols.alloy.services_setup import make_player_tokens
 from connectd.protocols.alloy.settings import AlloyClientSettings
-from connectd.protocols.alloy.states import ConnectionState, StateChanged
 from connectd.protocols.alloy.tokens import TokenError, own_subject
 from connectd.sansio import Ended, Event, Machine, Outcome, Received
 from connectd.workers.threads import run_in_thread

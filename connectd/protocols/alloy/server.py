@@ -25,19 +25,18 @@ from connectd.protocols.alloy.asset_library import AssetLibrary
 from connectd.protocols.alloy.asset_sending import send_assets
 from connectd.protocols.alloy.certificate_store import choose_certificate, read_alloy_certificate
 from connectd.protocols.alloy.fingerprint import fingerprint
+from connectd.protocols.alloy.machine import ConnectionState, ServerMachine, StateChanged
 from connectd.protocols.alloy.passwords import ChallengeResponse, ServerPassword
 from connectd.protocols.alloy.server_machine import (
     AccessPresented,
     AssetsRequested,
     IdentityPresented,
     PasswordPresented,
-    ServerMachine,
 )
 from connectd.protocols.alloy.server_tokens import UNAVAILABLE, ISignedToken, ServerTokens, SignedToken
 from connectd.protocols.alloy.service_calls import ServicesRefused, ServicesUnavailable
 from connectd.protocols.alloy.services_setup import make_server_tokens
 from connectd.protocols.alloy.settings import AlloySettings
-from connectd.protocols.alloy.states import ConnectionState, StateChanged
 from connectd.protocols.alloy.verified_players import VerifiedPlayers
 from connectd.protocols.alloy.world import World
 from connectd.sansio import Ended, Established, Event, Machine, Outcome

@@ -69,11 +69,18 @@ class LossyProxy:
             return
         for _ in range(2 if chance() < self._chance else 1):
             if chance() < self._chance:
-                late: Deferred[None] = deferLater(self._reactor, LATENESS, self._pass, side.towards_server, datagram)
-                self._late.add(late)
-                late.addBoth(lambda result, one=late: self._late.discard(one))
+                self._pass_later(side.towards_server, datagram)
             else:
                 self._pass(side.towards_server, datagram)
+
+    def _pass_later(self, towards_server: bool, datagram: bytes) -> None:
+        late: Deferred[None] = deferLater(self._reactor, LATENESS, self._pass, towards_server, datagram)
+        self._late.add(late)
+
+        def over(result: object) -> None:
+            self._late.discard(late)
+
+        late.addBoth(over)
 
     def _pass(self, towards_server: bool, datagram: bytes) -> None:
         side, address = (self._back, self._server) if towards_server else (self._front, self._client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from typing import Any
 from uuid import UUID
 
@@ -360,6 +361,17 @@ class CompressionTests(MalformedCase):
         self.assertIn("over 8388608 bytes", self.refused(23, zstd.compress(bytes((8 << 20) + 1))).reason)
         self.assertIn("over 4096006 bytes", self.refused(25, zstd.compress(bytes(4_096_007))).reason)
         self.assertIn("over 10 bytes", self.refused(23, zstd.compress(bytes(11)), maximum=10).reason)
+
+    def test_bombs_take_no_room(self) -> None:
+        """AL-17, COM-2: refusing one takes as much memory as is allowed, not as much as is in it."""
+        bomb = zstd.compress(bytes(64 << 20))
+        tracemalloc.start()
+        try:
+            self.refused(23, bomb, maximum=1000)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 1 << 20)
 
     def test_maximum(self) -> None:
         """AL-17: the largest part fits exactly."""

@@ -22,7 +22,7 @@ class QuicheTests(SocketCase):
         """A certificate of the tests' authority, ECDSA on P-256."""
         import trustme
 
-        path = os.path.abspath(self.mktemp())
+        path: str = os.path.abspath(self.mktemp())
         leaf = authority().issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA)
         leaf.private_key_and_cert_chain_pem.write_to_path(path)
         return path
