@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
+from uuid import uuid4
 
 import attrs
 
@@ -48,10 +49,15 @@ async def fetch(
 ) -> Fetched:
     """Log in, take what the store lacks, leave. What came whole stays, however it ends.
 
+    Whoever logs in by password and names no UUID is a new one each time: the player of that name may be playing, and a
+    fetch that was killed lives on at the server for a while.
+
     :param url: ``alloy://USERNAME@HOST[:PORT][?pin=…]``.
     :raises connectd.net.client.ConnectionEnded: where the server ends it, or sends what was not asked for.
     """
     server = parse_alloy_url(url)
+    if not server.settings.uuid and not server.settings.services_url:
+        server = attrs.evolve(server, settings=attrs.evolve(server.settings, uuid=str(uuid4())))
     endpoint = make_endpoint(reactor, server)
     fetched = Fetched()
 

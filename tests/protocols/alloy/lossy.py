@@ -29,14 +29,23 @@ class LossyProxy:
 
     :param reactor: the reactor.
     :param server: (host, port) of the server.
-    :param chance: the share of datagrams that are lost; as many come twice, and as many late.
+    :param chance: the share of datagrams that are lost.
+    :param disorder: the share of those that come twice, and of those that come late; as many as are lost unless given.
     :param seed: of what happens by chance.
     """
 
-    def __init__(self, reactor: Any, server: tuple[str, int], chance: float = 0.05, seed: int = 1) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        server: tuple[str, int],
+        chance: float = 0.05,
+        seed: int = 1,
+        disorder: float | None = None,
+    ) -> None:
         self._reactor = reactor
         self._server = server
         self._chance = chance
+        self._disorder = chance if disorder is None else disorder
         self._random = random.Random(seed)
         self._client: Any = None
         self._late: set[Deferred[None]] = set()
@@ -67,8 +76,8 @@ class LossyProxy:
         if chance() < self._chance:
             self.lost += 1
             return
-        for _ in range(2 if chance() < self._chance else 1):
-            if chance() < self._chance:
+        for _ in range(2 if chance() < self._disorder else 1):
+            if chance() < self._disorder:
                 self._pass_later(side.towards_server, datagram)
             else:
                 self._pass(side.towards_server, datagram)

@@ -60,6 +60,9 @@ class SessionServicesSite(Resource):
         self.grants: dict[str, Grant] = {}
         self.calls: list[str] = []
         """What was asked for, in order."""
+        self.every_session: list[str] = []
+        """All session tokens that there ever were."""
+        self._contents: list[tuple[str, Any]] = []
         self.misbehave: dict[str, list[Misbehaviour]] = {}
         """What to do instead of answering, by call; each is used once."""
         self.hanging: list[Request] = []
@@ -79,6 +82,7 @@ class SessionServicesSite(Resource):
         """A game session as the services answer it."""
         token = f"session-{next(self._numbers)}"
         self.sessions[token] = profile
+        self.every_session.append(token)
         return {
             "sessionToken": token,
             "identityToken": self.identity_token(profile),
@@ -126,6 +130,7 @@ class SessionServicesSite(Resource):
         try:
             assert request.content is not None
             content = json.loads(request.content.read() or b"{}")
+            self._contents.append((request.path.decode(), content))
             answer = answers[call](self._bearer(request), content)
         except _Refusal as refusal:
             request.setResponseCode(refusal.status)
@@ -135,6 +140,10 @@ class SessionServicesSite(Resource):
             answer = {"error": "unknown"}
         request.setHeader("content-type", "application/json")
         return json.dumps(answer).encode()
+
+    def contents(self, path: str) -> list[Any]:
+        """What was sent there, in order."""
+        return [content for sent_to, content in self._contents if sent_to == path]
 
     def hang(self, request: Request) -> Any:
         """Misbehave: never answer."""

@@ -24,6 +24,8 @@ class Signer:
     def __init__(self, kid: str) -> None:
         self.kid = kid
         self._key = Ed25519PrivateKey.generate()
+        self.signed: list[str] = []
+        """All tokens."""
 
     def public(self) -> dict[str, Any]:
         """The key as an entry of a key set."""
@@ -37,7 +39,8 @@ class Signer:
     def sign(self, claims: Any, **header: Any) -> str:
         """A token; ``header`` adds to its header."""
         text = f"{encoded({'alg': 'EdDSA', 'kid': self.kid, **header})}.{encoded(claims)}"
-        return f"{text}.{encoded(self._key.sign(text.encode()))}"
+        self.signed.append(f"{text}.{encoded(self._key.sign(text.encode()))}")
+        return self.signed[-1]
 
     def read(self, token: str) -> Any:
         """The claims of a token that this key signed."""
