@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from benchmarks import directory_claims
-from benchmarks.claims import alloy, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, quic
+from benchmarks.claims import alloy, alloy_assets, lekt_encoding, lekt_heartbeat, lekt_idle, lekt_join, proofs, quic
 from benchmarks.harness.benchmark import Benchmark, Report
 from benchmarks.reports import lekt_events, lekt_memory, rooms
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for module in (alloy, lekt_join, lekt_idle, lekt_heartbeat, lekt_encoding, proofs, quic, directory_claims)
+    for module in (
+        alloy,
+        alloy_assets,
+        lekt_join,
+        lekt_idle,
+        lekt_heartbeat,
+        lekt_encoding,
+        proofs,
+        quic,
+        directory_claims,
+    )
     for benchmark in module.BENCHMARKS
 }
 REPORTS: dict[str, Report] = {
