@@ -38,9 +38,7 @@ def bare(size: int) -> float:
     client = QuicConnection(configuration=QuicConfiguration(is_client=True, verify_mode=ssl.CERT_NONE, **common))
     client.connect(("server", 1), time.monotonic())
     server = QuicConnection(
-        configuration=QuicConfiguration(
-            is_client=False, certificate=identity.leaf, private_key=identity.key, **common
-        ),
+        configuration=QuicConfiguration(is_client=False, certificate=identity.leaf, private_key=identity.key, **common),
         original_destination_connection_id=client.original_destination_connection_id,
     )
     received = 0

@@ -43,7 +43,6 @@ class Ending:
         """What a protocol's ``connectionLost`` is told."""
         return ConnectionDone(self.reason) if self.clean else ConnectionLost(self.reason)
 
-
     def outcome(self, established: bool) -> Outcome:
         """How a connection that this has ended is counted (COM-7), unless it was meant to end.
 

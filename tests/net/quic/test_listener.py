@@ -189,7 +189,7 @@ class HandshakeTests(QuicCase):
     def test_stalled_handshake(self) -> None:
         """A client that has shown its address and says no more is told that it took too long."""
         network = self.network()
-        listener = self.listener(network, client_certificate="asked", handshake_timeout=12.0)
+        listener = self.listener(network, client_certificate="asked", handshake_timeout=90.0, quic_timeout=12.0)
         connecting = self.dial(network, listener)
         arrivals = 0
 
