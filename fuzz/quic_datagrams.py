@@ -11,7 +11,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoPair
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
 
 from connectd.net.certificates import make_certificate
 from connectd.net.connection import Peer
@@ -40,12 +41,16 @@ FAILURES: list[Any] = []
 """What was logged as a mistake of ours: an endpoint lets none of them out."""
 
 
-def _note(event: LogEvent) -> None:
-    if "log_failure" in event:
-        FAILURES.append(event["log_failure"].value)
+@implementer(ILogObserver)
+class _Note:
+    """Keeps them."""
+
+    def __call__(self, event: LogEvent) -> None:
+        if "log_failure" in event:
+            FAILURES.append(event["log_failure"].value)
 
 
-globalLogPublisher.addObserver(_note)
+globalLogPublisher.addObserver(_Note())
 
 
 class _Listener:
@@ -61,7 +66,8 @@ class _Listener:
         self.admitted = 0
         self.sessions: dict[Session, bool] = {}
         self.endpoint = ServerEndpoint(self.clock, self)
-        self.endpoint.makeConnection(self)
+        socket: Any = self
+        self.endpoint.makeConnection(socket)
 
     def send(self, datagrams: list[tuple[bytes, Any]]) -> None:
         self.sent += datagrams

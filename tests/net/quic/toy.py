@@ -81,6 +81,8 @@ class QuicToyListener(ToyListener, QuicListener):
 class Talker(Protocol):
     """A client that says what a test gives it, and keeps what it hears."""
 
+    transport: Any
+
     def __init__(self) -> None:
         self.heard = bytearray()
         self.lost: Failure | None = None
