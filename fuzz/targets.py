@@ -16,6 +16,7 @@ TARGETS = {
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
+    "quic_datagrams": ("connectd.net.quic", "connectd.net.quic_private", "aioquic"),
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aioquic.asyncio import serve as serve_quic
+from aioquic.asyncio.server import serve as serve_quic
 from aioquic.quic.configuration import QuicConfiguration
 
 from benchmarks.harness.control import Commands

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from aioquic.quic.connection import QuicConnection
+
 from benchmarks.harness.control import Commands
-from benchmarks.servers.alloy import Inside
+from benchmarks.servers.alloy import METHODS, Inside
 from benchmarks.servers.listener import serve_listener
 from connectd.net.certificates import make_certificate
 from connectd.net.connection import Connection
@@ -68,7 +70,7 @@ def serve(reactor: Any, watched: bool = False) -> Commands:
 
     :param watched: add up what aioquic's connections do.
     """
-    inside = Inside()
+    inside = Inside(QuicConnection, *METHODS, "__init__", "get_timer")
     if watched:
         inside.watch()
     settings = QuicListenerSettings(listen="udp:0:interface=127.0.0.1")

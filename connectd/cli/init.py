@@ -45,8 +45,8 @@ def init(invocation: Invocation, directory: str | None, force: bool, print_only:
     database of accounts and bans, the key that seals what must not be lost in it, and a certificate for each listener
     that needs one.
 
-    A database, a key and certificates that are there stay. The configuration goes to connectd.toml in DIRECTORY, which is made where
-    there is none; without DIRECTORY, to the --config file.
+    A database, a key and certificates that are there stay. The configuration goes to connectd.toml in DIRECTORY, which
+    is made where there is none; without DIRECTORY, to the --config file.
     """
     if print_only:
         click.echo(render(), nl=False)

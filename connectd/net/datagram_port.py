@@ -33,6 +33,12 @@ class BatchedProtocol(Protocol):
 
     clock: IReactorTime
 
+    def makeConnection(self, transport: Any) -> None:
+        """There is a socket."""
+
+    def doStop(self) -> None:
+        """The socket is gone."""
+
     def batch_begins(self) -> None:
         """Several datagrams may follow one another."""
 

@@ -42,7 +42,7 @@ class Arrival:
     :param opened: when its first packet came.
     """
 
-    __slots__ = ("_certificate", "_entry", "_listener", "opened", "peer", "session")
+    __slots__ = ("_certificate", "_deadline", "_entry", "_listener", "opened", "peer", "session")
 
     def __init__(self, listener: QuicListener, session: Session, peer: Peer, opened: float) -> None:
         self._listener = listener
@@ -52,7 +52,9 @@ class Arrival:
         self._certificate = listener.certificate
         listener.arriving.add(self)
         timeout = listener.settings.handshake_timeout
-        self._entry = listener.deadlines.schedule(self, opened + min(VALIDATION_TIMEOUT, timeout))
+        own = listener.parameters.handshake_timeout
+        self._deadline = opened + (timeout if own is None else min(own, timeout))
+        self._entry = listener.deadlines.schedule(self, min(opened + VALIDATION_TIMEOUT, self._deadline))
 
     def handshake_completed(self, session: Session, alpn: str | None) -> None:
         """TLS is done: the protocol begins (:class:`~connectd.net.quic.session.Owner`)."""
@@ -83,9 +85,8 @@ class Arrival:
 
     def deadline_passed(self, now: float) -> float | None:
         """The sweep found it due (COM-1)."""
-        deadline = self.opened + self._listener.settings.handshake_timeout
-        if self.session.validated and now < deadline:
-            return deadline
+        if self.session.validated and now < self._deadline:
+            return self._deadline
         if self.session.validated:
             self.session.close()
         else:

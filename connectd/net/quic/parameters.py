@@ -11,9 +11,11 @@ from typing import Literal
 import attrs
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from connectd.net.connection import Peer
-from connectd.net.quic.identity import Identity
+from connectd.net.quic.identity import Identity, IdentityError
 
 ClientCertificate = Literal["none", "asked", "required"]
 
@@ -30,6 +32,8 @@ class ServerParameters:
     :param identity: gives the certificate for a new connection: one that gives another from some time on replaces it
         without touching connections that stand.
     :param client_certificate: whether clients are asked for one, and whether those that show none are refused.
+    :param handshake_timeout: seconds from the first packet to the end of the QUIC handshake; the settings'
+        ``handshake_timeout``, which covers the protocol's own as well, ends it in any case (COM-1).
     :param bidirectional_streams: how many a client may open, ever.
     :param unidirectional_streams: the same for the others.
     :param versions: the versions of QUIC, as their numbers on the wire.
@@ -38,6 +42,7 @@ class ServerParameters:
     alpn: tuple[str, ...]
     identity: Callable[[], Identity]
     client_certificate: ClientCertificate = "none"
+    handshake_timeout: float | None = None
     bidirectional_streams: int = 1
     unidirectional_streams: int = 0
     versions: tuple[int, ...] = VERSIONS
@@ -53,7 +58,17 @@ class Trust:
 
     @classmethod
     def authorities(cls, pem: bytes | None = None) -> Trust:
-        """By a certificate for its name that one of these authorities signed; without any, the public ones."""
+        """By a certificate for its name that one of these authorities signed; without any, the public ones.
+
+        :param pem: their certificates. What else the file holds is passed over.
+        :raises connectd.net.quic.identity.IdentityError: where there is none among it.
+        """
+        if pem is not None:
+            try:
+                found = x509.load_pem_x509_certificates(pem)
+            except ValueError:
+                raise IdentityError("it holds no certificate that can be read (PEM)") from None
+            pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found)
         return cls("authorities", pem)
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,6 +18,9 @@ from connectd.protocols.alloy.fields import Asset
 from connectd.workers.threads import run_in_thread
 
 log = Logger()
+
+READERS: Final = 2
+"""Parts that are being read at once, for all clients."""
 
 MANY: Final = 5
 """Problems that are told one by one."""
@@ -43,6 +46,7 @@ class AssetLibrary(Service):
         self._assets: Mapping[Asset, IndexedAsset] | None = None if path else {}
         self._problems: tuple[str, ...] = ()
         self._scanning: Deferred[None] | None = None
+        self._turns = DeferredSemaphore(READERS)
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
 
@@ -72,6 +76,11 @@ class AssetLibrary(Service):
             self._looking.stop()
         if self._scanning is not None:
             self._scanning.cancel()
+
+    def read_part(self, reader: AssetReader) -> Deferred[tuple[bytes, int]]:
+        """Read a part in a thread, when it is its turn: a part is in memory several times while it is read, compressed
+        and framed, and threads do not take turns by themselves."""
+        return self._turns.run(run_in_thread, self._reactor, reader.read)
 
     def reader(self, asset: Asset) -> AssetReader:
         """What reads an asset, to send it. It works in threads; to open and to close it is the caller's.

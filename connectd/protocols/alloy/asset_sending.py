@@ -45,7 +45,7 @@ async def _send(
         await run_in_thread(reactor, reader.open)
         connection.call(machine.begin_asset, asset, reader.left)
         while reader.left:
-            frame, size = await run_in_thread(reactor, reader.read)
+            frame, size = await library.read_part(reader)
             connection.call(machine.asset_part, frame, size)
             # Else the part stays here while the next is read.
             del frame

@@ -52,6 +52,7 @@ NO_TOKENS = "This server takes no accounts"
 RESERVED = "This name belongs to a player with an account"
 FULL = "The server is full"
 
+FORWARD = "forward:"
 GAME_PACKETS = "packets"
 """What a handler asks for (``wants``) to be given the packets of the game itself."""
 
@@ -182,10 +183,16 @@ class AlloyListener(QuicListener):
             self._next_client_id,
             profile=handshake.alpn,
             asks_password=self._asks_password,
-            takes_game_packets=GAME_PACKETS in self.handler.wants(self.protocol),
+            takes_game_packets=self.hands_on_game_packets,
             now=now,
             random=self.context.random,
         )
+
+    @property
+    def hands_on_game_packets(self) -> bool:
+        """Whether somebody takes the packets of the game itself: a handler that wants them, or a backend, which is
+        where the game is."""
+        return self.settings.handler.startswith(FORWARD) or GAME_PACKETS in self.handler.wants(self.protocol)
 
     def states(self) -> Mapping[ConnectionState, int]:
         """How many connections are in which state (AL-1)."""

@@ -383,6 +383,12 @@ class ServerMachine(AlloyMachine):
             self._heard = now
         return super().receive_data(data, now)
 
+    def peer_progressed(self, now: float) -> None:
+        """Its Pongs wait behind what it is being sent: a part may take a slow client minutes."""
+        if self.established:
+            self._heard = now
+            self._set_deadline()
+
     def _set_deadline(self) -> None:
         self._deadline = min(self._next_ping, self._heard + self._settings.silence_timeout)
 

@@ -77,6 +77,13 @@ class AlloySettings(QuicListenerSettings):
         unit="seconds",
         check=between(0.1, 3600),
     )
+    send_window: int = key(
+        384 * 1024,
+        "What may be on its way to one player without being acknowledged. With it, one that downloads takes at most two "
+        "parts of memory, 2 MiB (AL-10); a larger one is faster over long ways.",
+        unit="bytes",
+        check=between(16 * 1024, 64 << 20),
+    )
     certificate: str = key(
         "alloy.pem",
         "A PEM file with the certificate chain and the key: ECDSA on P-256, with a subjectAltName.",

@@ -44,7 +44,12 @@ class QuicCase(SynchronousTestCase):
         endpoint = network.quic_endpoint(listener, client_parameters(**changes), host, timeout=timeout)
         connecting: Deferred[Talker] = endpoint.connect(talker_factory())
         talkers: list[Talker] = []
-        connecting.addCallback(lambda talker: talkers.append(talker) or talker)
+
+        def connected(talker: Talker) -> Talker:
+            talkers.append(talker)
+            return talker
+
+        connecting.addCallback(connected)
         self.addCleanup(self._hang_up, network, connecting, talkers)
         return connecting
 

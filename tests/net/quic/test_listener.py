@@ -7,7 +7,7 @@ from twisted.internet.defer import CancelledError
 
 from connectd.admission import AdmissionLimits
 from connectd.net.quic import QuicConnectError
-from connectd.net.quic.listener import VALIDATION_TIMEOUT
+from connectd.net.quic.listener import VALIDATION_TIMEOUT, Arrival
 from connectd.sansio import Outcome
 from tests.net.quic.case import SERVER, QuicCase
 from tests.net.quic.toy import identity, server_connection
@@ -28,7 +28,7 @@ class LifeTests(QuicCase):
         self.assertEqual(handshake.certificate, identity().certificate)
         self.assertIsNone(handshake.peer_certificate)
         self.assertEqual(connection.transport.handshake, handshake)
-        self.assertEqual(talker.transport.handshake.peer_certificate, identity().certificate)  # type: ignore[attr-defined]
+        self.assertEqual(talker.transport.handshake.peer_certificate, identity().certificate)
         self.assertEqual((connection.local.host, connection.local.port), SERVER)  # type: ignore[union-attr]
         talker.transport.loseConnection()
         network.advance(2)
@@ -77,7 +77,7 @@ class LifeTests(QuicCase):
         network = self.network()
         listener = self.listener(network)
         talker = self.login(network, listener)
-        session = talker.transport.session  # type: ignore[attr-defined]
+        session = talker.transport.session
         session.quic.send_stream_data(0, b"", end_stream=True)
         session.touch()
         network.advance(2)
@@ -88,7 +88,7 @@ class LifeTests(QuicCase):
         network = self.network()
         listener = self.listener(network)
         talker = self.login(network, listener)
-        session = talker.transport.session  # type: ignore[attr-defined]
+        session = talker.transport.session
         session.quic.reset_stream(0, 7)
         session.touch()
         network.advance(2)
@@ -101,7 +101,7 @@ class LifeTests(QuicCase):
             network = self.network()
             listener = self.listener(network)
             talker = self.login(network, listener)
-            session = talker.transport.session  # type: ignore[attr-defined]
+            session = talker.transport.session
             # A client that does not care what it is allowed.
             session.quic._remote_max_streams_bidi = session.quic._remote_max_streams_uni = 10
             session.quic._remote_max_stream_data_bidi_remote = session.quic._remote_max_stream_data_uni = 100
@@ -189,7 +189,7 @@ class HandshakeTests(QuicCase):
     def test_stalled_handshake(self) -> None:
         """A client that has shown its address and says no more is told that it took too long."""
         network = self.network()
-        listener = self.listener(network, client_certificate="asked", handshake_timeout=12.0)
+        listener = self.listener(network, client_certificate="asked", handshake_timeout=90.0, quic_timeout=12.0)
         connecting = self.dial(network, listener)
         arrivals = 0
 
@@ -201,6 +201,7 @@ class HandshakeTests(QuicCase):
         network.datagrams.watch = first_only
         network.advance(0.1)
         (arrival,) = listener.arriving
+        assert isinstance(arrival, Arrival)
         arrival.session.validated = True
         listener._endpoints[0].unvalidated -= 1
         network.advance(11.5)
@@ -247,7 +248,7 @@ class CertificateTests(QuicCase):
         before = self.login(network, listener)
         listener.shown = identity("other.example")
         after = self.login(network, listener)
-        shown = [talker.transport.handshake.peer_certificate for talker in (before, after)]  # type: ignore[attr-defined]
+        shown = [talker.transport.handshake.peer_certificate for talker in (before, after)]
         self.assertEqual(shown, [identity().certificate, identity("other.example").certificate])
         self.assertEqual([handshake.certificate for handshake in listener.handshakes], shown)
         before.transport.write(b"ASK still\n")

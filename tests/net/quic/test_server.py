@@ -282,6 +282,50 @@ class GarbageTests(QuicCase):
         network.stop()
 
 
+class MistakeTests(QuicCase):
+    """Mistakes of aioquic's and of ours end one connection and nothing else (COM-3)."""
+
+    def test_exception_in_a_packet(self) -> None:
+        """What aioquic lets out for what a peer sent is the peer's fault."""
+        network = self.network()
+        listener = self.listener(network)
+        other = self.login(network, listener)
+        talker = self.login(network, listener)
+        quic = max(listener.connections, key=lambda connection: connection.id).transport.session.quic
+
+        def fail(datagram: bytes, address: object, now: float) -> None:
+            raise ValueError("something that nobody thought of")
+
+        self.patch(quic, "receive_datagram", fail)
+        talker.transport.write(b"ASK me\n")
+        network.advance(1)
+        self.assertEqual(self.outcomes(network), [Outcome.MALFORMED])
+        self.assertIn("PROTOCOL_VIOLATION: ValueError in a packet", self.last(network)["reason"])
+        other.transport.write(b"ASK still\n")
+        network.advance(1)
+        self.assertTrue(other.heard.endswith(b"still\n"))
+
+    def test_exception_in_a_turn(self) -> None:
+        """A mistake while a connection has its turn is logged, and it ends."""
+        network = self.network()
+        listener = self.listener(network)
+        other = self.login(network, listener)
+        talker = self.login(network, listener)
+        quic = max(listener.connections, key=lambda connection: connection.id).transport.session.quic
+
+        def fail(now: float) -> None:
+            raise RuntimeError("a mistake")
+
+        self.patch(quic, "datagrams_to_send", fail)
+        talker.transport.write(b"ASK me\n")
+        network.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(len(self.outcomes(network)), 1)
+        other.transport.write(b"ASK still\n")
+        network.advance(1)
+        self.assertTrue(other.heard.endswith(b"still\n"))
+
+
 class LossTests(QuicCase):
     """A network that loses, doubles and reorders."""
 

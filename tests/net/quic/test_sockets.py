@@ -154,7 +154,8 @@ class SocketTests(SocketCase):
         handle = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(handle.close)
         handle.bind(("127.0.0.1", 0))
-        endpoint = QuicClientEndpoint(reactor, *handle.getsockname(), client_parameters(), timeout=0.3)
+        host, port = handle.getsockname()
+        endpoint = QuicClientEndpoint(reactor, host, port, client_parameters(), timeout=0.3)
         with self.assertRaises(QuicConnectError) as caught:
             await endpoint.connect(talker_factory())
         self.assertIn("timed out", str(caught.exception))
@@ -231,7 +232,12 @@ class BadProxy(DatagramProtocol):
         if chance < 0.05:
             return
         if chance < 0.10:
-            call = reactor.callLater(0.02, lambda: (self.late.discard(call), port.write(datagram, address)))
+
+            def arrive() -> None:
+                self.late.discard(call)
+                port.write(datagram, address)
+
+            call: Any = reactor.callLater(0.02, arrive)
             self.late.add(call)
             return
         port.write(datagram, address)

@@ -50,6 +50,7 @@ class QuicToySettings(QuicListenerSettings):
     banned: tuple[str, ...] = key((), "Accounts that may not log in.")
     part: int = key(4096, "How much of a stream is written at once.", unit="bytes", check=at_least(1))
     client_certificate: str = key("none", "Whether clients are asked for a certificate.")
+    quic_timeout: float = key(0.0, "Time for the QUIC handshake alone; 0 = none.")
 
 
 class QuicToyListener(ToyListener, QuicListener):
@@ -65,7 +66,12 @@ class QuicToyListener(ToyListener, QuicListener):
     def quic_parameters(self) -> ServerParameters:
         asked: Any = self.settings.client_certificate
         wanted: ClientCertificate = asked
-        return ServerParameters(alpn=(ALPN, "toy/2"), identity=lambda: self.shown, client_certificate=wanted)
+        return ServerParameters(
+            alpn=(ALPN, "toy/2"),
+            identity=lambda: self.shown,
+            client_certificate=wanted,
+            handshake_timeout=self.settings.quic_timeout or None,
+        )
 
     def make_stream_machine(self, handshake: Handshake, now: float) -> ToyMachine:
         self.handshakes.append(handshake)
@@ -74,6 +80,8 @@ class QuicToyListener(ToyListener, QuicListener):
 
 class Talker(Protocol):
     """A client that says what a test gives it, and keeps what it hears."""
+
+    transport: Any
 
     def __init__(self) -> None:
         self.heard = bytearray()

@@ -492,6 +492,21 @@ class HandlerTests(SynchronousTestCase):
                 self.assertIn("Unexpected packet 108", player.reason)
             scene.stop(player)
 
+    def test_backend(self) -> None:
+        """A backend is where the game is: it is given all of its packets."""
+        handler = RecordingHandler()
+        name = "forward:tcp:192.0.2.9:1"
+        scene = Scene({"handlers": {name: handler}}, handler=name)
+        player = scene.join()
+        player.client.send(GamePacket(108, b"x"))
+        scene.network.advance(0.2)
+        self.assertIn(GamePacket(108, b"x"), handler.messages)
+        handler.sessions[0].send(GamePacket(200, b"y").encode() + GamePacket(201, b"z").encode()[:5])
+        handler.sessions[0].send(GamePacket(201, b"z").encode()[5:])
+        scene.network.advance(0.2)
+        self.assertEqual(player.messages[-2:], [GamePacket(200, b"y"), GamePacket(201, b"z")])
+        scene.stop(player)
+
     def test_referral(self) -> None:
         """AL-17: a handler may send a player on."""
         handler = RecordingHandler()
