@@ -221,8 +221,8 @@ class Machine(abc.ABC):
             return []
         return self._expire(now)
 
-    def peer_progressed(self, now: float) -> None:
-        """The peer is taking what waits for it, while its own input is held back for that (COM-6): it is slow, and there.
+    def peer_progressed(self, now: float) -> None:  # noqa: B027  # most machines need not know
+        """The peer takes what waits for it, while its own input is held back for that (COM-6): it is slow, and there.
 
         A machine that ends silent peers takes it for a sign of life.
         """

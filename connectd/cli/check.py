@@ -28,7 +28,7 @@ def check(invocation: Invocation) -> None:
     except ConfigurationError as error:
         _tell_mistakes(invocation, error.problems)
     report = look_at_directory(configuration)
-    problems = [*report.problems, *_checker_problems(configuration)]
+    problems = [*report.problems, *_checker_problems(configuration), *_protocol_problems(configuration)]
     if problems:
         _tell_mistakes(invocation, problems)
     places = _places(configuration)
@@ -73,6 +73,16 @@ def _checker_problems(configuration: Configuration) -> list[str]:
             except CredentialsError as error:
                 problems.append(str(error))
     return problems
+
+
+def _protocol_problems(configuration: Configuration) -> list[str]:
+    """What protocols find in the files that their listeners' settings name, where they look."""
+    found: list[str] = []
+    for listener in configuration.listeners:
+        problems: Any = getattr(registry.protocol(listener.protocol), "problems", None)
+        if problems is not None:
+            found += problems(listener.settings)
+    return found
 
 
 def _places(configuration: Configuration) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -48,6 +48,13 @@ class AlloyPlugin:
         from connectd.protocols.alloy.probe import probe
 
         return Deferred.fromCoroutine(probe(url, report, reactor, password))
+
+    def problems(self, settings: ListenerSettings) -> Iterable[str]:
+        """What is wrong with the files that the settings name, for ``connectctl check``."""
+        from connectd.protocols.alloy.checking import problems
+
+        assert isinstance(settings, AlloySettings)
+        return problems(settings)
 
     def needs_password(self, url: str) -> bool:
         """Whether a client logs in with the server's password: one that has session services does not."""

@@ -79,8 +79,8 @@ class AlloySettings(QuicListenerSettings):
     )
     send_window: int = key(
         384 * 1024,
-        "What may be on its way to one player without being acknowledged. With it, one that downloads takes at most two "
-        "parts of memory, 2 MiB (AL-10); a larger one is faster over long ways.",
+        "What may be on its way to one player without being acknowledged. More is faster over long ways, and takes "
+        "more memory for each player that downloads (AL-10).",
         unit="bytes",
         check=between(16 * 1024, 64 << 20),
     )

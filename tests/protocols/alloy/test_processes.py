@@ -38,7 +38,7 @@ reactor: Any = installed_reactor
 PLAYER, SERVER = UUID(int=1), UUID(int=2)
 PASSWORD = "swordfish"
 
-LOSSY_SIZE = int(os.environ.get("CONNECTD_TEST_LOSSY_BYTES", 10_000_000))
+LOSSY_SIZE = int(os.environ.get("CONNECTD_TEST_LOSSY_BYTES", "10000000"))
 """Bytes of the asset that goes through a lossy network. 200,000,000 take a minute."""
 
 
@@ -77,7 +77,7 @@ class ProcessCase(TestCase):
         lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         text = '[daemon]\nstatus = ""\nadmin = ""\nevents = "events.jsonl"\n[[listener]]\n' + "\n".join(lines) + "\n"
         file = self.write("connectd.toml", text.encode())
-        started = Started(self, self.folder, "twistd", "-n", "connectd", "--config", str(file))  # type: ignore[arg-type]
+        started = Started(self, self.folder, "twistd", "-n", "connectd", "--config", str(file))
         found = await deferToThread(started.wait_for_line, r"alloy on 127\.0\.0\.1:(\d+) is listening")
         self.port = int(found[1])
         return started
