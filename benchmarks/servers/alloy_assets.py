@@ -10,6 +10,7 @@ from benchmarks.harness.control import Commands
 from benchmarks.servers.alloy import PASSWORD
 from benchmarks.servers.listener import serve_listener
 from connectd.net.certificates import write_certificate
+from connectd.ops.process import return_large_blocks
 from connectd.protocols.alloy.server import AlloyListener
 from connectd.protocols.alloy.settings import AlloySettings
 
@@ -21,6 +22,8 @@ def serve(reactor: Any, size: int) -> Commands:
 
     :param size: bytes of the asset.
     """
+    # As the daemon does at its start.
+    return_large_blocks()
     directory = tempfile.TemporaryDirectory(prefix="connectd-benchmark-")
     reactor.addSystemEventTrigger("after", "shutdown", directory.cleanup)
     certificate, assets = os.path.join(directory.name, "alloy.pem"), os.path.join(directory.name, "assets")

@@ -78,7 +78,7 @@ class AlloySettings(QuicListenerSettings):
         check=between(0.1, 3600),
     )
     send_window: int = key(
-        384 * 1024,
+        512 * 1024,
         "What may be on its way to one player without being acknowledged. More is faster over long ways, and takes "
         "more memory for each player that downloads (AL-10).",
         unit="bytes",

@@ -13,13 +13,10 @@ from zope.interface.verify import verifyObject
 from connectd.interfaces import IProtocol
 from connectd.net.client import ConnectionEnded
 from connectd.net.url import URLError
-from connectd.protocols.alloy import client as client_module
 from connectd.protocols.alloy import packets as alloy
 from connectd.protocols.alloy.client import make_endpoint, parse_alloy_url, uuid_of
-from connectd.protocols.alloy.client_machine import make_connect
 from connectd.protocols.alloy.plugin import plugin
 from connectd.protocols.alloy.server import AlloyListener
-from connectd.protocols.alloy.server_machine import IdentityPresented, ServerMachine
 from tests.protocols.alloy.scene import Player, Scene, certificate_file, write_assets
 
 
@@ -144,23 +141,3 @@ class ConnectingTests(SynchronousTestCase):
         player = Player(None)
         player.client.send(alloy.ClientReady())
         self.assertIsNone(player.client.client_id)
-
-    def test_tokens(self) -> None:
-        """AL-16: a server's grant is believed by nobody who cannot verify it."""
-        scene = Scene()
-        self.patch(
-            client_module,
-            "make_connect",
-            lambda settings, name, uuid: make_connect(settings, name, uuid, identity_token="jwt"),
-        )
-
-        def grant(connection: object, event: IdentityPresented) -> None:
-            machine = connection.machine  # type: ignore[attr-defined]  # it is a Connection
-            assert isinstance(machine, ServerMachine)
-            connection.call(machine.grant, "grant", "identity")  # type: ignore[attr-defined]
-
-        self.patch(scene.listener, "on_IdentityPresented", grant)
-        player = scene.join()
-        self.assertEqual(str(player.result), "this client has no session services")
-        self.assertEqual(scene.outcomes, ["aborted"])
-        scene.stop()

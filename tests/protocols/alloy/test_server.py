@@ -138,8 +138,8 @@ class LoginTests(SynchronousTestCase):
     def test_kicked_during_a_transfer(self) -> None:
         """COM-7: the transfer goes with the session."""
         scene = Scene(assets=write_assets({"big": os.urandom(3_000_000)}))
-        scene.network.datagrams.latency = 0.05
-        player = scene.join(seconds=0.6)
+        scene.network.datagrams.latency = 0.01
+        player = scene.join(seconds=0.15)
         self.assertEqual(player.assets, {})
         (session,) = scene.network.context.sessions
         session.kick("enough")
