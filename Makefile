@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_DIRECTORY ?= run
 
-.PHONY: run test lint coverage bench fuzz docs clean help
+.PHONY: run test lint coverage bench fuzz quiche docs clean help
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -52,8 +52,11 @@ fuzz: $(BIN)/.installed  ## Fuzz every decoder and machine for a while
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' || true
 	$(BIN)/python -m fuzz $(FUZZ)
 
+quiche:  ## Install a second QUIC stack with npm, which tests then try against ours
+	npm install --silent --no-save --no-audit --no-fund --prefix .quiche @matrixai/quic@2.0.9
+
 docs: $(BIN)/.documenting  ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 clean:  ## Remove what was built; the demonstration in run/ stays
-	rm -rf $(VENV) build dist docs/_build *.egg-info _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info _trial_temp* .coverage* .mypy_cache .ruff_cache .hypothesis .quiche

@@ -45,7 +45,8 @@ class IProtocol(IPlugin):
         """
 
     takes_password: bool = Attribute(
-        "Whether :meth:`connect` and :meth:`probe` take a keyword ``password``, bytes or None."
+        "Whether :meth:`connect` and :meth:`probe` take a keyword ``password``, bytes or None. Where some of its "
+        "clients log in otherwise, a method ``needs_password(url)`` tells which ones have somebody asked for it."
     )
 
     def connect(url: str, reactor: Any) -> Deferred[Any]:

@@ -240,6 +240,12 @@ class Machine(abc.ABC):
             return []
         return self._expire(now)
 
+    def peer_progressed(self, now: float) -> None:  # noqa: B027  # most machines need not know
+        """The peer takes what waits for it, while its own input is held back for that (COM-6): it is slow, and there.
+
+        A machine that ends silent peers takes it for a sign of life.
+        """
+
     def close(self, outcome: Outcome, reason: str, now: float) -> list[Event]:
         """End the connection from our side, in the protocol's own words where its state allows any (COM-12).
 

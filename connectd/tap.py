@@ -252,11 +252,12 @@ def _daemon(configuration: Configuration, options: usage.Options) -> Daemon:
     from connectd.ops.daemon import Daemon, StartError
     from connectd.ops.logs import prepare_log
     from connectd.ops.ownership import Owner
-    from connectd.ops.process import Signals, fit_to_descriptors
+    from connectd.ops.process import Signals, fit_to_descriptors, return_large_blocks
 
     runner: Mapping[str, Any] = {} if options.parent is None else options.parent
     owner = Owner.from_options(runner)
     try:
+        return_large_blocks()
         daemon = Daemon(fit_to_descriptors(configuration), reactor=reactor, owner=owner)
         try:
             daemon.log_observer = prepare_log(configuration.daemon.log, runner, owner, reactor)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+_ALLOY = ("connectd.protocols.alloy", "connectd.sansio")
 _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 _STARBOUND = ("connectd.protocols.starbound", "connectd.sansio")
 
@@ -14,6 +15,8 @@ _FMLTP = ("connectd.protocols.fmltp", "connectd.sansio", "connectd.wire")
 _CHATR = ("connectd.protocols.chatr.machine", "connectd.protocols.chatr.packets", "connectd.sansio", "connectd.wire")
 
 TARGETS = {
+    "alloy_packets": _ALLOY,
+    "alloy_machines": _ALLOY,
     "lekt_server": _LEKT,
     "lekt_client": _LEKT,
     "lekt_conversation": _LEKT,
@@ -35,6 +38,7 @@ TARGETS = {
         "connectd.protocols.chatr.checks",
         "connectd.protocols.chatr.stun",
     ),
+    "quic_datagrams": ("connectd.net.quic", "connectd.net.quic_private", "aioquic"),
     "proxy_header": ("connectd.net.proxy",),
 }
 """For each module of this package that is one, the modules whose paths a fuzzer is to explore."""

@@ -68,6 +68,7 @@ class ToyProtocol:
     client_settings: type[Any] = ToyClientSettings
     account_schemes: tuple[str, ...] = ()
     takes_password = False
+    needs_password: Any = None
 
     def __init__(self) -> None:
         self.probing: Callable[..., Any] = lambda url, report, reactor: None

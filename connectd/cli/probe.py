@@ -129,4 +129,7 @@ def _password(protocol: IProtocol, url: str, *, from_stdin: bool) -> dict[str, b
     account, _, _ = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")
     if ":" in account or not (account or from_stdin):  # a password in it is refused by whoever reads the URL
         return {}
+    needs_password: Any = getattr(protocol, "needs_password", None)
+    if needs_password is not None and not from_stdin and not needs_password(url):
+        return {}
     return {"password": known_password(unquote(account) or "the server", from_stdin=from_stdin).encode()}

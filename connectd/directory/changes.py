@@ -37,6 +37,7 @@ class Changes:
     :param keys: registered keys by UUID bytes; None for those that are gone.
     :param bans: by kind and value; None for those that are gone. Or all bans there are, where many have changed.
     :param ring: the sealing keys; None where there are none.
+    :param names: proven names, with their protocol; False for those that are gone.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Changes:
     keys: dict[bytes, bytes | None]
     bans: dict[tuple[str, str], Ban | None] | BanTable
     ring: KeyRing | None
+    names: dict[str, bool] = attrs.field(factory=dict)
 
 
 def read_changes(database: Database, since: int | None) -> Changes | None:
@@ -84,7 +86,8 @@ def _everything(database: Database, number: int) -> Changes:
     for key, account in database.accounts.each():
         accounts[key] = _pack(account, sealed_with)
     keys: dict[bytes, bytes | None] = dict(database.each("SELECT uuid, key FROM registered_keys"))
-    return Changes(number, True, accounts, keys, _all_bans(database), _ring(database, sealed_with))
+    names = dict.fromkeys(database.names.each(), True)
+    return Changes(number, True, accounts, keys, _all_bans(database), _ring(database, sealed_with), names)
 
 
 def _some(database: Database, since: int, number: int) -> Changes:
@@ -92,6 +95,7 @@ def _some(database: Database, since: int, number: int) -> Changes:
     accounts: dict[str, bytes | None] = {}
     keys: dict[bytes, bytes | None] = {}
     bans: dict[tuple[str, str], Ban | None] = {}
+    names: dict[str, bool] = {}
     changed: list[tuple[str, Any]] = database.rows(
         "SELECT DISTINCT kind, subject FROM changes WHERE number > ?", (since,)
     )
@@ -102,11 +106,13 @@ def _some(database: Database, since: int, number: int) -> Changes:
         elif kind == "key":
             registered = database.keys.get(UUID(bytes=subject))
             keys[subject] = None if registered is None else registered.key
+        elif kind == "name":
+            names[subject] = database.names.has(subject)
         else:
             what, _, value = subject.partition(" ")
             bans[what, value] = database.bans.find(what, value)
     all_or_some = _all_bans(database) if len(bans) > MANY_BANS else bans
-    return Changes(number, False, accounts, keys, all_or_some, _ring(database, sealed_with))
+    return Changes(number, False, accounts, keys, all_or_some, _ring(database, sealed_with), names)
 
 
 def _all_bans(database: Database) -> BanTable:

@@ -36,6 +36,7 @@ from connectd.directory.files import (
     synchronise_file,
     temporary_beside,
 )
+from connectd.directory.proven_names import ProvenNames
 from connectd.directory.registered_keys import RegisteredKeys
 from connectd.directory.schema import APPLICATION_ID, MIGRATIONS
 from connectd.directory.seals import Seals
@@ -109,6 +110,7 @@ class Database:
         self.accounts = Accounts(self)
         self.bans = Bans(self)
         self.keys = RegisteredKeys(self)
+        self.names = ProvenNames(self)
 
     @classmethod
     def open(cls, path: str, *, create: bool = True, **options: Any) -> Database:

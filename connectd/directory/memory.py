@@ -12,6 +12,7 @@ from connectd.directory.ban_table import BanTable
 from connectd.directory.changes import Changes, pack_account, unpack_account
 from connectd.directory.errors import MissingKeyError
 from connectd.directory.names import lookup_key
+from connectd.directory.proven_names import in_memory
 from connectd.directory.schemes import SCHEMES
 from connectd.directory.sealing import KEY_SIZE, KeyRing
 
@@ -23,17 +24,18 @@ NOBODY: Final = 0
 
 
 class Memory:
-    """Accounts, registered keys and bans. It is as good as the last changes it was given.
+    """Accounts, registered keys, bans and proven names. It is as good as the last changes it was given.
 
     :param clock: gives Unix seconds.
     """
 
-    __slots__ = ("_accounts", "_decoy_ring", "_decoys", "_keys", "_nobody", "_ring", "bans")
+    __slots__ = ("_accounts", "_decoy_ring", "_decoys", "_keys", "_names", "_nobody", "_ring", "bans")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.bans = BanTable(clock)
         self._accounts: dict[str, bytes] = {}
         self._keys: dict[bytes, bytes] = {}
+        self._names: dict[str, bool] = {}
         self._ring: KeyRing | None = None
         self._decoy_ring = KeyRing([os.urandom(KEY_SIZE)])
         (key,) = self._decoy_ring.ids
@@ -58,6 +60,10 @@ class Memory:
     def apply(self, changes: Changes) -> None:
         """Bring it up to date. Quick, however much has changed."""
         self._ring = changes.ring
+        if changes.everything:
+            self._names = changes.names
+        else:
+            self._names.update(changes.names)
         if isinstance(changes.bans, BanTable):
             self.bans = changes.bans
         else:
@@ -93,6 +99,10 @@ class Memory:
     def registered_key(self, uuid: UUID) -> bytes | None:
         """The DER SubjectPublicKeyInfo on record, or None."""
         return self._keys.get(uuid.bytes)
+
+    def is_proven(self, protocol: str, name: str) -> bool:
+        """Whether somebody has proven to own a name."""
+        return self._names.get(in_memory(protocol, name), False)
 
     def secret(self, account: Account | None, scheme: str) -> bytes:
         """What a sealed scheme keeps of an account's password; for nobody, and for an account without that scheme, a

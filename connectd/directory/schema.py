@@ -5,9 +5,9 @@
 Secrets: ``verifiers.data`` is an argon2id text or sealed bytes (:mod:`connectd.directory.sealing`), and nothing else
 holds anything that proves who somebody is.
 
-``changes`` says which accounts, bans and keys have changed, in the order of the transactions, for those who keep a
-copy in memory. Triggers write it, so whatever changes a row is noticed. The oldest entries are dropped; who has missed
-some reads everything anew.
+``changes`` says which accounts, bans, keys and proven names have changed, in the order of the transactions, for those
+who keep a copy in memory. Triggers write it, so whatever changes a row is noticed. The oldest entries are dropped; who
+has missed some reads everything anew.
 """
 
 from __future__ import annotations
@@ -146,6 +146,24 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """
         CREATE TRIGGER key_removed AFTER DELETE ON registered_keys
         BEGIN INSERT INTO changes (kind, subject) VALUES ('key', OLD.uuid); END
+        """,
+    ),
+    (  # 2
+        """
+        CREATE TABLE proven_names (
+            protocol TEXT NOT NULL,
+            name TEXT NOT NULL,                    -- as the protocol compares them
+            since REAL NOT NULL,
+            PRIMARY KEY (protocol, name)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TRIGGER proven_name_added AFTER INSERT ON proven_names
+        BEGIN INSERT INTO changes (kind, subject) VALUES ('name', NEW.protocol || ' ' || NEW.name); END
+        """,
+        """
+        CREATE TRIGGER proven_name_removed AFTER DELETE ON proven_names
+        BEGIN INSERT INTO changes (kind, subject) VALUES ('name', OLD.protocol || ' ' || OLD.name); END
         """,
     ),
 )

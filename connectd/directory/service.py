@@ -205,6 +205,10 @@ class DirectoryService(Service):
         """The DER SubjectPublicKeyInfo that is registered for a UUID, or None."""
         return self._trusted_memory().registered_key(uuid)
 
+    def is_proven(self, protocol: str, name: str) -> bool:
+        """Whether somebody has proven to own a name (:mod:`connectd.directory.proven_names`)."""
+        return self._trusted_memory().is_proven(protocol, name)
+
     def match_address(self, host: str) -> str | None:
         """Why an address is banned, or None: ``Admission(bans=directory.match_address)`` (COM-4).
 
@@ -291,6 +295,16 @@ class DirectoryService(Service):
         :return: fires once it is durable (CH-22).
         """
         return self.run(lambda database: database.keys.replace(uuid, key, expected=expected, by=by))
+
+    def add_proven_names(self, protocol: str, names: Collection[str]) -> Deferred[None]:
+        """Remember names that somebody has proven to own; nothing is written where all of them are known.
+
+        :return: fires once they are durable.
+        """
+        memory = self._memory
+        if memory is not None and all(memory.is_proven(protocol, name) for name in names):
+            return succeed(None)
+        return self.run(lambda database: database.names.add(protocol, names))
 
     def backup(self, path: str) -> Deferred[None]:
         """Write a copy of the database (:meth:`~connectd.directory.database.Database.backup`).

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReact
 from twisted.internet.protocol import DatagramProtocol, ServerFactory
 from twisted.python.failure import Failure
 
+from connectd.net.datagram_port import BatchedProtocol, adopt
 from connectd.net.endpoint import EndpointDescription, SocketKind, shown
 
 
@@ -132,6 +133,14 @@ class BoundSocket:
         """
         if self.family != socket.AF_UNIX:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def adopt_batches(self, reactor: Any, protocol: BatchedProtocol) -> IListeningPort:
+        """
+        Receive datagrams for `protocol` in batches, until the returned port is stopped; its ``send`` takes many.
+
+        :raises RuntimeError: the socket is closed or not a datagram socket (`bind` can require one).
+        """
+        return adopt(reactor, protocol, self._descriptor("datagram"), self.family)
 
     def _descriptor(self, kind: SocketKind) -> int:
         descriptor = self.socket.fileno()

@@ -348,6 +348,8 @@ class Connection(Outgoing):
             self.close(Outcome.TIMEOUT, "the peer stopped reading")
             self.abort()
             return None
+        if self._progress is not None and self._progress[0] == now:
+            self.machine.peer_progressed(now)
         self.call(self.machine.handle_deadline)
         return self._due()
 

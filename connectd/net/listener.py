@@ -6,7 +6,7 @@ import abc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import attrs
 from twisted.application.service import Service
@@ -101,6 +101,13 @@ class Context:
         self.ledger.replace_limits(limits)
 
 
+class Arriving(Protocol):
+    """A peer that is no :class:`~connectd.net.connection.Connection` yet: one that waits for its PROXY header, say."""
+
+    def close(self, outcome: Outcome, reason: str) -> None:
+        """Turn it away."""
+
+
 Admit = Callable[[Peer, float], Any]
 """Gives the protocol for a peer whose address is known and the time of its accept; None closes it without a byte."""
 
@@ -137,6 +144,8 @@ class Listener(Driver, Service, abc.ABC):
     """The adapter for its connections; a wing that has to look at each after its every turn brings its own."""
     credential_interfaces: ClassVar[CredentialInterfaces] = ()
     """The twisted.cred interfaces of the credentials that it gives to :meth:`login`; none: it has no accounts."""
+    socket_kind: ClassVar[Literal["stream", "datagram"]] = "stream"
+    """What ``listen`` names."""
 
     def __init__(self, settings: ListenerSettings, context: Context) -> None:
         super().__init__(context.reactor, Deadlines(context.reactor), settings.stall_timeout)
@@ -145,9 +154,9 @@ class Listener(Driver, Service, abc.ABC):
         self.authenticator = self._make_authenticator(settings)
         self.handler = context.find_handler(settings.handler)
         self.connections: set[Connection] = set()
-        self.arriving: set[ProxyPreface] = set()
+        self.arriving: set[Arriving] = set()
         self.session_count = 0
-        self.faces: list[BoundSocket] = [context.bind(settings.listen, "stream")] if settings.listen else []
+        self.faces: list[BoundSocket] = [context.bind(settings.listen, self.socket_kind)] if settings.listen else []
         places = ", ".join(face.address for face in self.faces)
         self.title = f"{self.protocol} on {places or settings.listen or 'nothing'}"
         self._ports: list[IListeningPort] = []
@@ -241,9 +250,7 @@ class Listener(Driver, Service, abc.ABC):
 
         :param accepted_at: when its socket was accepted: the handshake's deadline counts from there (COM-1).
         """
-        refusal = self.context.admission.admit(peer.host, self.clock.seconds())
-        if refusal is not None:
-            self.turned_away(peer, refusal.outcome, refusal.reason)
+        if not self.admit_peer(peer, self.clock.seconds()):
             return None
         try:
             machine = self.make_machine(peer, accepted_at)
@@ -253,6 +260,16 @@ class Listener(Driver, Service, abc.ABC):
         connection = self.connection_class(next(self.context.identifiers), peer, machine, self, accepted_at)
         self.connections.add(connection)
         return self.protocol_for(connection)
+
+    def admit_peer(self, peer: Peer, now: float) -> bool:
+        """Whether this address may connect (COM-4); where not, that is its outcome.
+
+        :return: where True, a place is taken until ``context.admission.release``.
+        """
+        refusal = self.context.admission.admit(peer.host, now)
+        if refusal is not None:
+            self.turned_away(peer, refusal.outcome, refusal.reason)
+        return refusal is None
 
     def turned_away(self, peer: Peer, outcome: Outcome, reason: str, offset: int | None = None) -> None:
         """The outcome of a peer that never became a connection."""
@@ -382,8 +399,8 @@ class Listener(Driver, Service, abc.ABC):
     def drain(self, limit: float) -> Deferred[None]:
         """Stop accepting, tell everybody, wait, then close what is left (COM-8)."""
         stopped = self.stop_accepting()
-        for preface in list(self.arriving):
-            preface.close(Outcome.SHUTDOWN, GOODBYE)
+        for arriving in list(self.arriving):
+            arriving.close(Outcome.SHUTDOWN, GOODBYE)
         closing = self._cooperator.cooperate(self._close_all())
         emptied: Deferred[None] = Deferred() if self.connections else succeed(None)
         if self.connections:

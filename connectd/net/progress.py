@@ -49,8 +49,13 @@ def reading_progress(transport: Any) -> object:
     systems) it is how much the transport still holds: once the kernel's buffer is full, that takes more only as the
     peer reads.
 
+    A transport that knows, such as that of a QUIC stream, has a method ``progress`` for it.
+
     :return: None if nothing can tell.
     """
+    progress = getattr(transport, "progress", None)
+    if progress is not None:
+        return progress()
     transport = underlying(transport)
     handle = getattr(transport, "getHandle", None)
     acknowledged = None if handle is None else bytes_acknowledged(handle())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import signal
 from collections.abc import Callable
@@ -16,6 +17,12 @@ from connectd.config import Configuration
 from connectd.interfaces import IListenerService
 
 log = Logger()
+
+LARGE_BLOCK = 256 * 1024
+"""Bytes from which on a block of memory goes back to the system when it is freed."""
+
+_M_MMAP_THRESHOLD = -3
+"""As glibc's malloc.h has it."""
 
 RESERVED = 384
 """Descriptors for what is no admitted connection: sites, listening sockets, logs, the database."""
@@ -44,6 +51,18 @@ def fit_to_descriptors(configuration: Configuration) -> Configuration:
             fitting=fitting,
         )
     return attrs.evolve(configuration, admission=attrs.evolve(admission, max_connections=fitting))
+
+
+def return_large_blocks() -> bool:
+    """Have the C library give blocks of memory back to the system that are as large as a transfer's buffers.
+
+    glibc keeps such blocks in its heap once a few were freed, where what is allocated behind them holds them in place:
+    fifty downloads then take half as much memory again as they use.
+
+    :return: whether it is a C library that knows what is meant.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK))
 
 
 def raise_limit(wanted: int | None) -> int | None:

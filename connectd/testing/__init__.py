@@ -14,6 +14,7 @@ Every byte can be made to arrive on its own, or in any other pieces: ``network.s
 speaks bytes by hand connects with :meth:`Network.raw`.
 """
 
+from connectd.testing.datagrams import DatagramNetwork, MemoryPort
 from connectd.testing.network import START, MemoryEndpoint, Network, proxy_header
 from connectd.testing.peers import RawPeer, RawServer
 from connectd.testing.recording import Recorder, RecordingHandler
@@ -23,8 +24,10 @@ from connectd.testing.wire import End, Wire
 
 __all__ = [
     "START",
+    "DatagramNetwork",
     "End",
     "MemoryEndpoint",
+    "MemoryPort",
     "Network",
     "RawPeer",
     "RawServer",

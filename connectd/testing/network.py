@@ -9,6 +9,7 @@ from itertools import count
 from socket import AF_INET
 from typing import Any, Literal, Protocol, TypeVar
 
+import attrs
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet import error
 from twisted.internet.defer import Deferred, execute, maybeDeferred
@@ -22,10 +23,14 @@ from connectd.events import Events
 from connectd.interfaces import IHandler
 from connectd.net.bound import BoundSocket
 from connectd.net.connection import CLOSE_TIMEOUT, Driver, Peer
+from connectd.net.datagram_port import BatchedProtocol
 from connectd.net.endpoint import EndpointDescription, parse_endpoint
 from connectd.net.listener import Context, Listener
 from connectd.net.proxy import encode_v2
+from connectd.net.quic.client import ClientEndpoint, QuicClientEndpoint
+from connectd.net.quic.parameters import ClientParameters
 from connectd.settings import ListenerSettings
+from connectd.testing.datagrams import DatagramNetwork, MemoryPort
 from connectd.testing.peers import RawPeer, RawServer
 from connectd.testing.recording import Recorder
 from connectd.testing.segments import Segment, whole
@@ -88,6 +93,23 @@ class Face(BoundSocket):
         self.factory = None
 
 
+class DatagramFace(Face):
+    """What a listener takes for its bound UDP socket."""
+
+    __slots__ = ("datagrams", "place")
+
+    def __init__(self, description: EndpointDescription, datagrams: DatagramNetwork, port: int) -> None:
+        super().__init__(description)
+        self.datagrams = datagrams
+        self.place = (description.interface or Network.server_host, description.port or port)
+        host, number = self.place
+        self.address = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+    def adopt_batches(self, reactor: Any, protocol: BatchedProtocol) -> IListeningPort:
+        port: Any = MemoryPort(self.datagrams, self.place, protocol)
+        return port  # type: ignore[no-any-return]  # all that a listener wants of it
+
+
 class _Port:
     """A face that is listened on."""
 
@@ -126,6 +148,7 @@ class Network:
     :ivar unreachable: True while no connection can be made.
     :ivar prepare: called with each new :class:`Wire` before a byte flows.
     :ivar wires: the connections that stand, in the order in which they were made.
+    :ivar datagrams: what carries datagrams: lost, doubled and late as you set it.
     :ivar recorder: what happened.
     :ivar context: what the listeners share.
     """
@@ -143,6 +166,7 @@ class Network:
         self.prepare: Callable[[Wire], None] = lambda wire: None
         self.wires: list[Wire] = []
         self.ports = count(40_000)
+        self.datagrams = DatagramNetwork(self.clock)
         self.recorder = Recorder()
         self.handlers = dict(handlers or {})
         self._listeners: list[Listener] = []
@@ -179,9 +203,8 @@ class Network:
         return registry.find_handler(name, self.clock) if handler is None else handler
 
     def _bind(self, place: str, kind: Literal["stream", "datagram"]) -> BoundSocket:
-        if kind != "stream":
-            raise NotImplementedError(f"{place}: there are no datagrams in memory")
-        return Face(parse_endpoint(place))
+        description = parse_endpoint(place)
+        return Face(description) if kind == "stream" else DatagramFace(description, self.datagrams, next(self.ports))
 
     # Connections
 
@@ -195,6 +218,33 @@ class Network:
         :param proxy_version: 1 or 2.
         """
         return MemoryEndpoint(self, partial(self._join, listener, host, proxy, proxy_version))
+
+    def quic_endpoint(
+        self,
+        listener: Listener,
+        parameters: ClientParameters,
+        host: str = "192.0.2.1",
+        *,
+        timeout: float = 15.0,
+        server_host: str | None = None,
+    ) -> QuicClientEndpoint:
+        """A client endpoint that leads to a listener over QUIC.
+
+        :param host: where the client is, as the listener sees it.
+        :param timeout: seconds for the handshake.
+        :param server_host: what the server's certificate is to say, where that is not its address.
+        """
+        (face,) = listener.faces
+        assert isinstance(face, DatagramFace)
+
+        def open_socket(address: Any, endpoint: ClientEndpoint) -> None:
+            if self.unreachable:
+                raise OSError("the network is unreachable")
+            MemoryPort(self.datagrams, (host, next(self.ports)), endpoint)
+
+        if server_host is not None:
+            parameters = attrs.evolve(parameters, server_name=server_host)
+        return QuicClientEndpoint(self.clock, *face.place, parameters, timeout, open_socket)
 
     def raw(
         self,
@@ -268,7 +318,7 @@ class Network:
         """
         self.clock.advance(0)
         for _ in range(ROUNDS):
-            if not sum(wire.deliver() for wire in self.wires):
+            if not sum(wire.deliver() for wire in self.wires) + self.datagrams.deliver():
                 break
             self.clock.advance(0)
         else:
@@ -290,7 +340,13 @@ class Network:
         """Seconds until something arrives."""
         now = self.clock.seconds()
         ends = [end for wire in self.wires for end in (wire.client, wire.server)] if self.latency else []
-        return min((when - now for end in ends if (when := end.next_arrival(now)) is not None), default=float("inf"))
+        times = [when for end in ends if (when := end.next_arrival(now)) is not None]
+        if self.datagrams.ports:
+            # Who speaks over datagrams counts in milliseconds: nobody's timer is passed over.
+            times += [call.getTime() for call in self.clock.getDelayedCalls()]
+            if (arrival := self.datagrams.next_arrival()) is not None:
+                times.append(arrival)
+        return max(min(times, default=float("inf")) - now, 1e-6)
 
     # What takes its time
 

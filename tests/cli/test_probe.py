@@ -217,6 +217,15 @@ class PasswordTests(ProbeCase):
             self.assert_ends(self.run_command("probe", url, "--password-stdin", input="secret\n"), 0)
         self.assertEqual((self.asked, self.given), ([], 2 * [{"password": b"secret"}]))
 
+    def test_other_ways_in(self) -> None:
+        """A protocol may have clients that log in without a password: nobody is asked, and a pipe is still read."""
+        self.toy.needs_password = lambda url: "token" not in url
+        for url in ("toy://ann@host?token=x", "toy://ann@host"):
+            self.assert_ends(self.run_command("probe", url), 0)
+        self.assertEqual(self.given, [{}, {"password": self.answer.encode()}])
+        self.assert_ends(self.run_command("probe", "toy://ann@host?token=x", "--password-stdin", input="secret\n"), 0)
+        self.assertEqual(self.given[2], {"password": b"secret"})
+
     def test_no_use_for_it(self) -> None:
         """A protocol that takes no password is not given one."""
         self.toy.takes_password = False

@@ -516,6 +516,18 @@ class SecretTests(ServiceTestCase):
 
 
 class KeyTests(ServiceTestCase):
+    async def test_proven_names(self) -> None:
+        """Proven names are durable before anybody relies on them, and known ones cost no write."""
+        service = await self.start()
+        self.assertFalse(service.is_proven("alloy", "ann"))
+        await service.add_proven_names("alloy", ["ann", "bob"])
+        self.assertTrue(service.is_proven("alloy", "ann"))
+        self.assertTrue(self.other().names.has("alloy bob"))
+        self.assertTrue(service.add_proven_names("alloy", ["bob"]).called)
+        writing = service.add_proven_names("alloy", ["bob", "eve"])
+        self.assertFalse(writing.called)
+        await writing
+
     async def test_register(self) -> None:
         """CH-20, CH-22: acknowledged when it is durable, and known at once."""
         service = await self.start()

@@ -700,11 +700,16 @@ class BackpressureTests(BenchCase):
         transport = bench.login(window=12)
         (session,) = bench.context.sessions
         session.send(bytes(HIGH_WATER + 100_000))
+        [connection] = bench.listener.connections
+        told: list[float] = []
+        self.patch(type(connection.machine), "peer_progressed", lambda machine, now: told.append(now))
         for _ in range(10):
             transport.peer_takes(1)
             bench.pass_time(20)
             self.assertFalse(transport.reading)
         self.assertEqual(bench.checker.outcomes(), [])
+        # Its machine hears of it, since it hears nothing else.
+        self.assertGreaterEqual(len(told), 5)
         bench.pass_time(60)
         self.assertEqual(bench.checker.outcomes(), ["timeout"])
 

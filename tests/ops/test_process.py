@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import signal
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.admission import AdmissionLimits
 from connectd.config import Configuration, DaemonSettings, ListenerConfiguration
-from connectd.ops.process import RESERVED, Signals, fit_to_descriptors
+from connectd.ops.process import RESERVED, Signals, fit_to_descriptors, return_large_blocks
 from connectd.settings import ListenerSettings
 
 
@@ -127,3 +128,11 @@ class SignalTests(SynchronousTestCase):
         self.stopping = True
         signal.raise_signal(signal.SIGTERM)
         self.assertEqual((self.terminated, self.listener.limits), ([signal.SIGTERM], [0]))
+
+
+class MemoryTests(SynchronousTestCase):
+    def test_large_blocks(self) -> None:
+        """Known to the C libraries that have such a thing, and no mistake elsewhere."""
+        self.assertEqual(return_large_blocks(), hasattr(ctypes.CDLL(None), "mallopt"))
+        self.patch(ctypes, "CDLL", lambda name: object())
+        self.assertFalse(return_large_blocks())

@@ -21,3 +21,5 @@ fmltp_command = ListenerCommand("fmltp", "FmLTP: the FlexMusic handshake and its
 jukebox = HandlerLine("jukebox", "connectd.protocols.fmltp.jukebox", "application")
 chatr = ProtocolLine("chatr", "connectd.protocols.chatr.plugin")
 chatr_command = ListenerCommand("chatr", "Chatr Connect: clients with registered keys meet over UDP (rendezvous).")
+alloy = ProtocolLine("alloy", "connectd.protocols.alloy.plugin")
+alloy_command = ListenerCommand("alloy", "Alloy: players enter a world over QUIC (Hytale).")

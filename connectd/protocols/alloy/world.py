@@ -1,0 +1,35 @@
+"""What clients enter: the world's settings and the assets that it needs, encoded once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from connectd.protocols.alloy.fields import VARINT_SIZE, Asset, AssetField
+from connectd.protocols.alloy.packets import MAXIMUM_ASSETS, WorldSettings
+
+_ASSET = AssetField()
+
+
+class World:
+    """A world, shared by all machines of a listener.
+
+    :param height: in blocks.
+    :param uuid: what JoinWorld names.
+    :param assets: what it needs; of one content hash and name only once.
+    :raises ValueError: where they are more than WorldSettings has room for, or one does not fit.
+    """
+
+    __slots__ = ("assets", "height", "request_maximum", "settings", "uuid")
+
+    def __init__(self, height: int, uuid: UUID, assets: Iterable[Asset] = ()) -> None:
+        self.height = height
+        self.uuid = uuid
+        self.assets: Mapping[Asset, None] = dict.fromkeys(assets)
+        """In the order in which clients are told of them."""
+        if len(self.assets) > MAXIMUM_ASSETS:
+            raise ValueError(f"{len(self.assets)} assets, at most {MAXIMUM_ASSETS} fit")
+        self.settings = WorldSettings(height, tuple(self.assets) or None).encode()
+        """The frame of WorldSettings."""
+        self.request_maximum = 1 + VARINT_SIZE + sum(len(_ASSET.encode(asset)) for asset in self.assets)
+        """Bytes of the largest RequestAssets that asks for nothing else, decompressed: no more is decompressed."""
