@@ -71,6 +71,24 @@ class DelayTests(SynchronousTestCase):
         self.assertEqual(ledger.failed(HERE, "alice", NOW + 1), 2)
         self.assertEqual(ledger.failed(HERE, "alice", NOW + 600), 0)
 
+    def test_success_at_once(self) -> None:
+        """COM-11: a right proof after at most four failures is a success at once; after five nothing is reported."""
+        for failures in (0, 4):
+            ledger = ProofLedger(AdmissionLimits())
+            for _ in range(failures):
+                ledger.failed(HERE, "alice", NOW)
+            self.assertTrue(ledger.succeeded_at_once(HERE, "alice", NOW))
+            self.assertEqual(ledger.failed(HERE, "alice", NOW), 0)
+            shut_out(ledger)
+            self.assertTrue(ledger.verdict(HERE, "alice", NOW).verify)
+        ledger = ProofLedger(AdmissionLimits())
+        for _ in range(5):
+            ledger.failed(HERE, "alice", NOW)
+        self.assertFalse(ledger.succeeded_at_once(HERE, "alice", NOW))
+        self.assertEqual(ledger.delay(HERE, "alice", NOW), 2)
+        shut_out(ledger)
+        self.assertFalse(ledger.verdict(HERE, "alice", NOW).verify)
+
     def test_forgiven_failures_expire_alone(self) -> None:
         """COM-11: failures from before a success do not shorten the memory of those after it."""
         ledger = ProofLedger(NEVER_SHUT_OUT)

@@ -75,7 +75,7 @@ class ResponseReceived(Decision):
     """
 
     generation: str
-    account: str
+    account: str = attrs.field(repr=False)
     salt: bytes
     rounds: int
     response: bytes = attrs.field(repr=False)
@@ -97,7 +97,7 @@ class ChallengeReceived(Decision):
     """
 
     generation: str
-    account: str
+    account: str = attrs.field(repr=False)
     salt: bytes
     rounds: int
 

@@ -31,6 +31,9 @@ BYTES_PER_TURN: Final = 1 << 20
 """How much of what a peer has sent becomes events in one turn of the reactor; the rest waits for the next. A few
 bytes can inflate to millions of packets."""
 
+ZSTD_FRAMES_BEFORE_ACCEPTANCE: Final = 1024
+"""Separate zstd frames before acceptance. One costs 20 us even where it has nothing in it, and 9 bytes to send."""
+
 LONG: Final = 256 * 1024
 """Bytes of an accepted session's frame from which on it is kept in pieces. To copy it whole, again and again, would
 stop everybody else for a second where it has 64 MiB."""
@@ -208,6 +211,8 @@ class FrameMachine(Machine):
         if not before and decoder.wants_input:
             return False
         piece = decoder.decode(self._input, PIECE)
+        if not self.established and decoder.frames > ZSTD_FRAMES_BEFORE_ACCEPTANCE:
+            raise Malformed(f"more than {ZSTD_FRAMES_BEFORE_ACCEPTANCE} zstd frames before login", 0)
         used = before - len(self._input)
         self._consumed += used
         self._plain += piece

@@ -94,7 +94,7 @@ class ClientConnect(Packet):
     name: str = ""
     species: str = ""
     shipworld: bytes = attrs.field(default=b"", repr=lambda data: f"<{len(data)} bytes>")
-    account: str = ""
+    account: str = attrs.field(default="", repr=False)  # people type passwords there (COM-9)
     allow_assets_mismatch: bool = True
     world_chunks: tuple[tuple[bytes, bytes | None], ...] = attrs.field(
         default=(), repr=lambda chunks: f"<{len(chunks)} chunks>"

@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from connectd.protocols.starbound import zstd_stream
 from connectd.protocols.starbound.encoding import Malformed, encode_signed_vlq
 from connectd.protocols.starbound.frames import Boundary, Frame, Inflater, encode_frame, inflate, read_header
-from connectd.protocols.starbound.zstd_stream import DECODING, INPUT, MAXIMUM_WINDOW_LOG, Decoder, Encoder, window_size
+from connectd.protocols.starbound.zstd_stream import (
+    DECODING,
+    INPUT,
+    MAXIMUM_WINDOW_LOG,
+    SPARE_ENCODERS,
+    Decoder,
+    Encoder,
+    window_size,
+)
 from tests.strategies import segmentations
 
 if sys.version_info >= (3, 14):
@@ -157,6 +166,28 @@ class ZstdTests(SynchronousTestCase):
             self.assertEqual(self.decode(data, decoder=decoder), bytes(range(256)))
         self.assertLess(sizes[1], sizes[0] // 4)
         self.assertEqual(decoder.frames, 1)
+
+    def test_used_again(self) -> None:
+        """A compressor that served another stream begins anew: what it says needs nothing of what was said before."""
+        secret = bytes(range(256))
+        former = Encoder()
+        fresh = former.encode(secret)
+        for rest in (b"", secret):
+            if rest:
+                former.encode(rest)
+            former.close()
+            # The next one is made of it.
+            former = Encoder()
+            data = former.encode(secret)
+            self.assertEqual(self.decode(data), secret)
+            self.assertEqual(len(data), len(fresh))
+            self.assertEqual(window_size(data), 65_536)
+
+    def test_few_are_kept(self) -> None:
+        """However many streams end at once, no more compressors than so many stay behind."""
+        for encoder in [Encoder() for _ in range(SPARE_ENCODERS + 8)]:
+            encoder.close()
+        self.assertEqual(len(zstd_stream._spare), SPARE_ENCODERS)
 
     def test_separate_frames(self) -> None:
         """Also such that say nothing, and such that are to be skipped."""

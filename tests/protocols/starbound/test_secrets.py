@@ -11,8 +11,8 @@ from pathlib import Path
 from connectd.cli.admin_client import AdminClient
 from connectd.directory import SEALED_PASSWORD, SEALED_SHA256, Database, create_key
 from connectd.protocols.starbound.client import StarboundDialogue, make_player
-from connectd.protocols.starbound.events import ResponseReceived
-from connectd.protocols.starbound.packets import HandshakeResponse
+from connectd.protocols.starbound.events import ChallengeReceived, ConnectRequested, ResponseReceived
+from connectd.protocols.starbound.packets import ClientConnect, HandshakeResponse
 from connectd.protocols.starbound.proofs import RoundsProof, SaltedProof
 from connectd.protocols.starbound.settings import StarboundClientSettings, StarboundSettings
 from connectd.workers.slices import Slices
@@ -74,7 +74,8 @@ class SecretTests(StarboundProcessCase):
             self.assertFalse(any(form in searched for form in forms(secret)))
 
     def test_representations(self) -> None:
-        """COM-9: nothing shows a secret that somebody prints while looking for a fault."""
+        """COM-9: nothing shows a secret that somebody prints while looking for a fault. What was given as account may be
+        one: people confuse the fields."""
         slices = Slices(None)  # type: ignore[arg-type]  # never started
         response = hashlib.sha256(b"response").digest()
         shown = "".join(
@@ -84,7 +85,9 @@ class SecretTests(StarboundProcessCase):
                 SaltedProof(b"xyzzy", b"salt", response),
                 StarboundSettings(password="xyzzy"),
                 StarboundDialogue(None, StarboundClientSettings(), make_player(StarboundClientSettings()), b"xyzzy"),
-                ResponseReceived("seed", "ann", b"salt", 5000, response),
+                ResponseReceived("seed", "xyzzy", b"salt", 5000, response),
+                ChallengeReceived("seed", "xyzzy", b"salt", 5000),
+                ConnectRequested("seed", ClientConnect(account="xyzzy")),
                 HandshakeResponse(base64.b64encode(response)),
             )
         )

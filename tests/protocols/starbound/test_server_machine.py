@@ -904,6 +904,20 @@ class SessionTests(SynchronousTestCase):
                 got += len(events)
             self.assertEqual(got, 100_000)
 
+    def test_too_many_zstd_frames(self) -> None:
+        """SB-8, SB-21: before login there may be 1024 separate zstd frames, which cost more time than they have
+        bytes; after it any number."""
+        for count, outcome in ((1023, None), (1025, Outcome.MALFORMED)):
+            peer = Peer("opensb")
+            peer.separate = True
+            peer.machine.receive_data(encode_frame(0, (747).to_bytes(4, "big"), compressed=True), NOW)
+            events = peer.machine.receive_data(zstd_compress(b"") * count, NOW)
+            while peer.machine.wants_turn:
+                events += peer.machine.turn(NOW)
+            self.assertEqual(
+                [event.outcome for event in events if isinstance(event, Ended)], [outcome] if outcome else []
+            )
+
     def test_turns_of_empty_zstd_frames(self) -> None:
         """Separate zstd frames cost time even where there is nothing in them."""
         peer = Peer("opensb")
