@@ -13,6 +13,7 @@ goes through a pipe and is seen nowhere else. A job costs about 30 µs beyond it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
@@ -271,13 +272,15 @@ class _Child(ProcessProtocol):
         self._errors = b""
         self._ending = ""
         """Why it is to end, where that is our doing."""
+        self._cut_off = False
+        """A pipe between us is gone; its end is told later, in a turn of the reactor of its own."""
         self._gone: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
 
     @property
     def idle(self) -> bool:
         """Whether it can be given a job."""
-        return not self.starting and self._job is None and not self._ending
+        return not self.starting and self._job is None and not self._ending and not self._cut_off
 
     # Its life
 
@@ -326,6 +329,22 @@ class _Child(ProcessProtocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = timer
+
+    def inConnectionLost(self) -> None:
+        """It takes no more jobs."""
+        self._lose_pipe()
+
+    def outConnectionLost(self) -> None:
+        """It gives no more answers."""
+        self._lose_pipe()
+
+    def _lose_pipe(self) -> None:
+        """It is dead or dying; one that did no more than close a pipe is of no use either."""
+        self._cut_off = True
+        if not self._ending:
+            with contextlib.suppress(ProcessExitedAlready):
+                transport: Any = self.transport
+                transport.signalProcess("KILL")
 
     def processEnded(self, reason: Failure) -> None:
         """It is gone."""

@@ -56,3 +56,10 @@ def niceness() -> list[bytes]:
 
 def environment() -> list[bytes]:
     return [f"{name}={value}".encode() for name, value in os.environ.items()]
+
+
+def closes_its_pipes() -> list[bytes]:
+    """Be there, and be deaf and dumb."""
+    os.closerange(3, 256)
+    time.sleep(600)
+    return []

@@ -34,6 +34,7 @@ ALL: list[Function] = [
     functions.huge,
     functions.niceness,
     functions.environment,
+    functions.closes_its_pipes,
 ]
 
 
@@ -200,6 +201,32 @@ class EndTests(WorkersCase):
         [pid] = workers.pids
         os.kill(pid, signal.SIGKILL)
         await self.until("its end", lambda: not workers.pids)
+        self.assertEqual(await workers.perform(functions.reverse, b"ab", timeout=LIMIT), [b"ba"])
+
+    async def test_job_while_idle_child_dies(self) -> None:
+        """A job that comes between the end of a child's pipes and the word of its death waits for another child."""
+        workers = self.workers()
+        await workers.perform(functions.reverse, timeout=LIMIT)
+        [child] = workers._children
+        jobs: list[Any] = []
+        tell = child.childConnectionLost
+
+        def lost(descriptor: int) -> None:
+            tell(descriptor)
+            jobs.append(workers.perform(functions.reverse, b"ab", timeout=LIMIT))
+
+        self.patch(child, "childConnectionLost", lost)
+        os.kill(workers.pids[0], signal.SIGKILL)
+        await self.until("the end of its pipes", lambda: len(jobs) == 3)
+        self.assertEqual(await gatherResults(jobs), [[b"ba"]] * 3)
+
+    async def test_closed_pipe(self) -> None:
+        """A child that closes a pipe and goes on is of no use: it is replaced."""
+        workers = self.workers()
+        await workers.perform(functions.reverse, timeout=LIMIT)
+        [pid] = workers.pids
+        await self.assertFailure(workers.perform(functions.closes_its_pipes, timeout=LIMIT), WorkerDied)
+        self.assertFalse(is_running(pid))
         self.assertEqual(await workers.perform(functions.reverse, b"ab", timeout=LIMIT), [b"ba"])
 
     async def test_cancelled(self) -> None:

@@ -87,7 +87,9 @@ class Interpreter:
             log.error("the command {name} took longer than {seconds:g} s", name=command.name, seconds=self.timeout)
             return TIMED_OUT
         except CancelledError:
-            raise
+            # By a connection that ended, where nobody hears this, or by the command itself.
+            log.debug("the command {name} was cancelled", name=command.name)
+            return FAILED
         except Exception as error:
             return _error_reply(command, session, error)
 

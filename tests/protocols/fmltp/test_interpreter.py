@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -144,7 +144,15 @@ class AnswerTests(Case):
         answered = self.say("X")
         self.assertEqual(self.clock.getDelayedCalls(), [])
         answered.cancel()
-        self.failureResultOf(answered, CancelledError)
+        self.assertEqual(self.successResultOf(answered), FAILED)
+
+    def test_cancels_itself(self) -> None:
+        """What a command waits for may be cancelled by others: that is a command error, and no end of the session."""
+        shared: Deferred[None] = Deferred()
+        self.add(lambda session: shared)
+        answered = self.say("X")
+        shared.cancel()
+        self.assertEqual(self.successResultOf(answered), FAILED)
 
     def test_hung_up(self) -> None:
         """Cancelling the answer cancels the command."""
@@ -156,7 +164,7 @@ class AnswerTests(Case):
         self.add(waits)
         answered = self.say("X")
         answered.cancel()
-        self.failureResultOf(answered, CancelledError)
+        self.assertEqual(self.successResultOf(answered), FAILED)
         self.assertEqual(len(cancelled), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
