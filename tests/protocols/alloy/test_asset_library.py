@@ -27,7 +27,11 @@ class LibraryTests(SynchronousTestCase):
         self.folder.mkdir()
         self.changes: list[AssetLibrary] = []
         self.library = AssetLibrary(str(self.folder), 10.0, self.clock, self.changes.append)
-        self.addCleanup(lambda: self.library.running and self.library.stopService())
+        self.addCleanup(self.stop)
+
+    def stop(self) -> None:
+        if self.library.running:
+            self.library.stopService()
 
     def names(self) -> set[str]:
         return {asset.name for asset in self.library}
