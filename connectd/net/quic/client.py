@@ -70,6 +70,18 @@ class ClientEndpoint(Endpoint):
         if session is not None and session.handshake is None:
             cast("_Attempt", session.owner).fail("connection refused: nothing listens there")
 
+    def doStop(self) -> None:
+        """The socket is about to be closed. Where the reactor does that because it stops, the server is still told:
+        nothing else would tell it, as a closing socket does for TCP, and it would keep the session until its silence is
+        over."""
+        session = self.session
+        if session is not None and not session.over:
+            now = self.clock.seconds()
+            session.turn(now)
+            session.close()
+            session.turn(now)
+        super().doStop()
+
     def session_ended(self, session: Session, tell: Callable[[], None]) -> None:
         # Nobody stays to repeat it to a server that did not hear, so that it is said twice.
         self.send(session.goodbye)

@@ -28,6 +28,9 @@ MAX_CONNECTION_ID: Final = 20
 LEAST_CHOSEN_ID: Final = 8
 """Bytes at least of the id that a client chooses for the server in its first packet (RFC 9000, 7.2)."""
 
+STRAY_PERIOD: Final = 10.0
+"""Seconds for which a newcomer that came to nothing is counted."""
+
 _LONG_HEADER_START: Final = 6
 _TOKEN_MARK: Final = b"connectd"
 """What our tokens begin with: one of another program, from another time, is none (RFC 9000, 8.1.3)."""
@@ -66,12 +69,17 @@ class ServerEndpoint(Endpoint):
     :param clock: the reactor.
     :param gate: who decides about newcomers.
     :ivar unvalidated: connections whose address may be anybody's.
+    :ivar strays: newcomers whose address may be anybody's and of whom no connection came in this period: refused by
+        admission, or unreadable. They count towards the threshold of Retry as well, so that a flood with addresses that
+        are not its own costs, and has written, no more than so many for each period (COM-2).
     """
 
     def __init__(self, clock: IReactorTime, gate: Gate) -> None:
         super().__init__(clock)
         self.gate = gate
         self.unvalidated = 0
+        self.strays = 0
+        self._strays_until = 0.0
         self._tokens = QuicRetryTokenHandler()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -138,11 +146,12 @@ class ServerEndpoint(Endpoint):
                 self._refuse(header, address, QuicErrorCode.INVALID_TOKEN)
                 return
             retried = header.destination_cid
-        elif self.unvalidated >= self.gate.retry_threshold:
+        elif self._must_retry(now):
             self._retry(header, address, now)
             return
         peer = Peer.from_address(udp_address(address))
         if not self.gate.admit_peer(peer, now):
+            self.strays += retried is None
             self._refuse(header, address, QuicErrorCode.CONNECTION_REFUSED)
             return
         quic = BoundedConnection(
@@ -158,6 +167,7 @@ class ServerEndpoint(Endpoint):
             # Nothing in it could be read: not the beginning of a connection.
             session.drop()
             self.gate.release_peer(peer)
+            self.strays += retried is None
             return
         session.owner = self.gate.arrived(session, peer, now)
         if retried is None:
@@ -168,6 +178,13 @@ class ServerEndpoint(Endpoint):
         self.routes[quic.chosen_id] = session
         for connection_id in quic.connection_ids:
             self.routes[connection_id] = session
+
+    def _must_retry(self, now: float) -> bool:
+        """Whether newcomers have to show that their address is their own."""
+        if now >= self._strays_until:
+            self._strays_until = now + STRAY_PERIOD
+            self.strays = 0
+        return self.unvalidated + self.strays >= self.gate.retry_threshold
 
     def _retry(self, header: QuicHeader, address: Any, now: float) -> None:
         """Have a client come back with a token that only its own address can have received. Nothing is kept of it."""

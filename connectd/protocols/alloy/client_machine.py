@@ -331,6 +331,7 @@ class ClientMachine(AlloyMachine):
         if self._wanted or self._asset is not None:
             raise self._unexpected("WorldLoadFinished before all assets came")
         self._stage = Stage.LOADED
+        self._stage_deadline = now + self._authentication_timeout
         return [PacketReceived(packet), *self._entered()]
 
     def _numbered(self, packet: SetClientId, now: float) -> list[Event]:
@@ -368,7 +369,25 @@ class ClientMachine(AlloyMachine):
     def _hear(self, now: float) -> None:
         self._deadline = now + self._settings.silence_timeout
 
+    def deadline(self) -> float | None:
+        missing = self._missing()
+        if missing is None or self._deadline is None or self._decision is not None:
+            return super().deadline()
+        return min(self._deadline, self._stage_deadline)
+
+    def _missing(self) -> str | None:
+        """What the server has to say next on the way into the world. Its pings are no answer to that."""
+        if not self.established:
+            return None
+        if self._stage is Stage.READY:
+            return WorldSettings.__name__
+        return JoinWorld.__name__ if self._stage is Stage.LOADED and not self._joined else None
+
     def _expire(self, now: float) -> list[Event]:
+        missing = self._missing()
+        if missing is not None and now >= self._stage_deadline:
+            order = self._settings.order
+            return self._end(Outcome.TIMEOUT, f"{missing} did not come (order is {order}: is it the server's as well?)")
         if self.established:
             return self._end(Outcome.TIMEOUT, "the server has said nothing for too long")
         return self._end(Outcome.TIMEOUT, f"the server took too long ({self._stage.awaited} was waited for)")

@@ -154,11 +154,19 @@ class Layout:
 
         :param kind: its class.
         :param maximum: bytes of the payload, decompressed, where the caller expects less than the table allows.
-        :raises Malformed: where it is none.
+        :raises Malformed: where it is none; its offset is one of ``payload`` as it is given.
         """
         limit = self.maximum if maximum is None else min(maximum, self.maximum)
-        if self.compressed:
-            payload = decompress(payload, limit)
+        if not self.compressed:
+            return self._decode(kind, payload, limit)
+        content = decompress(payload, limit)
+        try:
+            return self._decode(kind, content, limit)
+        except Malformed as error:
+            # Nobody can find that byte in what came: only the payload that it was compressed into is at an offset.
+            raise Malformed(f"{error.reason} (at byte {error.offset}, decompressed)", 0) from None
+
+    def _decode(self, kind: type[PacketT], payload: bytes, limit: int) -> PacketT:
         if len(payload) > limit:
             raise Malformed(f"{len(payload)} bytes, at most {limit} are allowed", 0)
         if len(payload) < self._variable:

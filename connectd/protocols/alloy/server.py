@@ -173,6 +173,7 @@ class AlloyListener(QuicListener):
             alpn=self.settings.profiles,
             identity=lambda: self.certificate_file.current,
             client_certificate="required" if self.settings.require_client_certificate else "asked",
+            handshake_timeout=self.settings.connect_timeout,
         )
 
     def make_stream_machine(self, handshake: Handshake, now: float) -> Machine:

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError
 from connectd.admission import AdmissionLimits
 from connectd.net.quic import QuicConnectError
 from connectd.net.quic.listener import VALIDATION_TIMEOUT, Arrival
-from connectd.sansio import Outcome
+from connectd.sansio import Event, Outcome
 from tests.net.quic.case import SERVER, QuicCase
 from tests.net.quic.toy import identity, server_connection
 
@@ -157,6 +157,28 @@ class HandshakeTests(QuicCase):
         network.advance(2)
         self.failureResultOf(connecting, CancelledError)
         self.assertEqual(self.outcomes(network), [Outcome.ABORTED])
+
+    def test_reactor_stops(self) -> None:
+        """A client whose reactor stops, which closes its socket, has said its last words and goodbye by then."""
+        network = self.network()
+        listener = self.listener(network)
+        talker = self.login(network, listener)
+        connection = server_connection(listener)
+        heard: list[bytes] = []
+
+        def receive_data(machine: object, data: bytes, now: float) -> list[Event]:
+            heard.append(data)
+            return []
+
+        self.patch(type(connection.machine), "receive_data", receive_data)
+        talker.transport.write(b"BYE\n")
+        port = self.port_of(network, talker)
+        del network.datagrams.ports[port.address]
+        port.protocol.doStop()
+        network.advance(1)
+        self.assertEqual(heard, [b"BYE\n"])
+        self.assertEqual(self.outcomes(network), [Outcome.LEFT])
+        self.assertIsNotNone(talker.lost)
 
     def test_deadline(self) -> None:
         """The deadline covers the QUIC handshake and what follows as one, from the first packet on (COM-1)."""

@@ -12,8 +12,10 @@ from aioquic.quic.connection import QuicConnection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectd.admission import AdmissionLimits
 from connectd.net.quic import QuicConnectError
 from connectd.net.quic.listener import VALIDATION_TIMEOUT
+from connectd.net.quic.server import STRAY_PERIOD
 from connectd.sansio import Outcome
 from connectd.testing import MemoryPort, Network
 from tests.net.quic.case import PLACE, SERVER, QuicCase
@@ -145,6 +147,40 @@ class AmplificationTests(QuicCase):
         self.assertEqual(len(endpoint.timers), 0)
         self.assertEqual(network.context.admission.open_connections, 0)
         self.assertEqual(set(self.outcomes(network)), {Outcome.TIMEOUT})
+
+    def test_flood_of_refused(self) -> None:
+        """COM-2, COM-7: a flood in the name of somebody who may not come has so many outcomes written and no more;
+        who shows that it is its own address has its one outcome, and after a while nobody is asked any more."""
+        network = self.network(AdmissionLimits(connection_rate=0.5, connection_burst=1))
+        listener = self.listener(network, retry_threshold=8)
+        endpoint = listener._endpoints[0]
+        ear = Ear(network, ("203.0.113.1", 1))
+        for _ in range(100):
+            ear.says(first_packet())
+        self.assertEqual(self.outcomes(network), [Outcome.LIMITED] * 7)
+        self.assertEqual((endpoint.unvalidated, endpoint.strays), (1, 7))
+        self.assertEqual([(heard[0] & 0xF0) >> 4 for heard in ear.heard[-92:]], [0xF] * 92, "Retry")
+        refused = self.dial(network, listener, host="203.0.113.1")
+        network.advance(1, step=0.01)
+        self.assertIn("CONNECTION_REFUSED", str(self.failureResultOf(refused, QuicConnectError).value))
+        self.assertEqual(self.outcomes(network), [Outcome.LIMITED] * 8)
+        network.advance(STRAY_PERIOD + VALIDATION_TIMEOUT)
+        self.login(network, listener, host="192.0.2.9")
+        self.assertEqual((endpoint.unvalidated, endpoint.strays), (0, 0))
+
+    def test_flood_of_unreadable(self) -> None:
+        """COM-2: neither does a flood of first packets that cannot be read go on costing the keys of a handshake."""
+        network = self.network()
+        listener = self.listener(network, retry_threshold=8)
+        ear = Ear(network, ("203.0.113.1", 1))
+        packet = bytearray(first_packet())
+        packet[100] ^= 1
+        for _ in range(20):
+            ear.says(bytes(packet[:6]) + os.urandom(8) + bytes(packet[14:]))
+        self.assertEqual(listener._endpoints[0].strays, 8)
+        self.assertEqual(len(ear.heard), 12)
+        self.assertEqual(self.outcomes(network), [])
+        self.login(network, listener)
 
     def test_limit(self) -> None:
         """One who never shows its address gets 3 times what it sent, however often the server repeats itself."""

@@ -156,6 +156,17 @@ class OpenTests(AssetDirectoryCase):
         finally:
             os.close(descriptor)
 
+    def test_folder_that_became_a_link(self) -> None:
+        """AL-10: the very same file, and the way to it leads out of the directory by now."""
+        (self.folder / "deep").mkdir()
+        (self.folder / "deep" / "a").write_bytes(b"content")
+        asset = self.directory.scan().assets["deep/a"]
+        os.close(self.directory.open(asset))
+        outside = self.folder.with_name("outside")
+        (self.folder / "deep").rename(outside)
+        (self.folder / "deep").symlink_to(outside.absolute())
+        self.assertRaises(AssetChanged, self.directory.open, asset)
+
     def test_open(self) -> None:
         self.put("deep/er/a", b"abc")
         self.assertEqual(self.content(self.only()), b"abc")

@@ -290,12 +290,44 @@ class PlayTests(SynchronousTestCase):
     def test_silence(self) -> None:
         """AL-14: a server that says nothing for 60 s is gone."""
         side = ClientSide().login()
+        side.hear(alloy.JoinWorld(1, 1, WORLD), OFFER)
+        side.do(side.machine.request, ())
         side.wait(50)
-        side.hear(alloy.Ping(0))
+        side.hear(alloy.Ping(0), alloy.WorldLoadFinished())
         side.wait(59.9)
         self.assertIsNone(side.ended)
         side.wait(0.2)
         self.assertEqual(getattr(side.ended, "outcome", None), Outcome.TIMEOUT)
+
+    def test_wrong_order(self) -> None:
+        """AL-9, AL-14: a server that waits for a client that waits for it is not waited for, however it pings."""
+        for order, step in (("observed", "WorldSettings"), ("seed", "WorldSettings"), ("observed", "JoinWorld")):
+            side = ClientSide(order=order).login()
+            if step == "JoinWorld":
+                side.load()
+                side.hear(alloy.WorldLoadFinished())
+            for _ in range(3):
+                side.wait(9.9)
+                side.hear(alloy.Ping(0))
+            self.assertIsNone(side.ended)
+            self.assertEqual(side.machine.deadline(), NOW + 30)
+            side.wait(0.4)
+            assert side.ended is not None
+            self.assertEqual(side.ended.outcome, Outcome.TIMEOUT)
+            self.assertEqual(side.ended.reason, f"{step} did not come (order is {order}: is it the server's as well?)")
+
+    def test_no_deadline_in_the_world(self) -> None:
+        """AL-14: who decides about the world, loads it or is in it has no step to be late with."""
+        side = ClientSide().login()
+        side.hear(alloy.SetClientId(1), alloy.JoinWorld(1, 1, WORLD), OFFER)
+        for number in range(4):
+            side.wait(20)
+            side.hear(alloy.Ping(number))
+        side.do(side.machine.request, ())
+        side.wait(40)
+        side.hear(alloy.WorldLoadFinished())
+        side.wait(40)
+        self.assertIsNone(side.ended)
 
     def test_deadlines(self) -> None:
         """AL-14: 30 s for each step of the server's, 90 s in all."""

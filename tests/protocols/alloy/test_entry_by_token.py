@@ -12,6 +12,7 @@ from uuid import UUID
 import attrs
 from argon2.profiles import CHEAPEST
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
@@ -24,8 +25,12 @@ from connectd.net.certificates import make_certificate
 from connectd.net.client import ConnectionEnded
 from connectd.net.listener import Context
 from connectd.net.url import URLError
+from connectd.protocols.alloy import asset_store
 from connectd.protocols.alloy.asset_store import AssetStore
 from connectd.protocols.alloy.client import AlloyClient, make_client, make_endpoint, parse_alloy_url
+from connectd.protocols.alloy.fetching import Fetched, fetch
+from connectd.protocols.alloy.plugin import plugin
+from connectd.protocols.alloy.progress import JsonLines
 from connectd.protocols.alloy.server import AlloyListener
 from connectd.protocols.alloy.settings import AlloySettings
 from connectd.sansio import Outcome
@@ -52,6 +57,26 @@ class Recorder:
 
     def event(self, event: Any) -> None:
         self.events.append(dict(event))
+
+
+class Told:
+    """Notes how far a fetch is."""
+
+    def __init__(self) -> None:
+        self.total = self.missing = self.came_in_all = 0
+        self.done: list[tuple[str, int]] = []
+
+    def offered(self, total: int, missing: int) -> None:
+        self.total, self.missing = total, missing
+
+    def begun(self, name: str, size: int) -> None:
+        """It is told again when it is kept."""
+
+    def came(self, size: int) -> None:
+        self.came_in_all += size
+
+    def kept(self, name: str, hash: str, size: int) -> None:
+        self.done.append((hash, size))
 
 
 class EntryCase(TestCase):
@@ -182,6 +207,58 @@ class TokenTests(EntryCase):
         self.assertIn("Your access token is refused: it names Ann, not Bob", reason)
         self.assertEqual({event["outcome"] for event in self.recorder.events if "outcome" in event}, {"refused"})
 
+    async def test_claims(self) -> None:
+        """AL-5, AL-6: what each token has to say besides who signed it; each wrong claim is named."""
+        listener = self.listener()
+        for changes, reason in (
+            ({"aud": "them"}, "it is for them, not for us"),
+            ({"scope": "hytale:server"}, "its scope does not contain hytale:client"),
+            ({"sub": str(UUID(int=9))}, "it is about"),
+            ({"username": "Bob"}, "it names Bob, not Ann"),
+            ({"exp": 1}, "it has expired"),
+            ({"nbf": reactor.seconds() + 1000}, "it is not valid yet"),
+            ({"iss": "https://evil.example"}, "it comes from another issuer"),
+        ):
+            self.stand_in.claims = changes
+            self.assertIn(
+                f"Your access token is refused: {reason}", await self.refused(listener, self.query(self.player))
+            )
+        self.stand_in.claims = {}
+        other = self.stand_in.add(UUID(int=3), "Srv", SERVER_SCOPE)
+        reason = await self.refused(listener, self.query(other), "Srv")
+        self.assertIn("Your identity token is refused: its scope does not contain hytale:client", reason)
+        self.assertEqual({event["event"] for event in self.recorder.events} & {"accepted"}, set())
+
+    async def test_given_session(self) -> None:
+        """AL-13: a game session that somebody else keeps is read anew for each login."""
+        first, second = (self.stand_in.new_session(self.host) for _ in range(2))
+        files = {
+            "session_token_file": self.secret("host-session", first["sessionToken"]),
+            "identity_token_file": self.secret("host-identity", first["identityToken"]),
+        }
+        listener = self.listener(account_token_file="", **files)
+        client = await self.enter(listener, self.query(self.player))
+        await client.hang_up()
+        del self.stand_in.sessions[first["sessionToken"]]
+        self.assertIn("The session services refuse", await self.refused(listener, self.query(self.player)))
+        self.secret("host-session", second["sessionToken"])
+        self.secret("host-identity", second["identityToken"])
+        client = await self.enter(listener, self.query(self.player))
+        await client.hang_up()
+        os.unlink(files["session_token_file"])
+        self.assertIn("Authentication service unavailable", await self.refused(listener, self.query(self.player)))
+
+    async def test_fetch_by_token(self) -> None:
+        """AL-10, AL-16: a fetch asks for no password where a token is shown."""
+        port = self.listener().faces[0].port
+        query = self.query(self.player)
+        url = f"alloy://Ann@127.0.0.1:{port}?{query}"
+        self.assertFalse(plugin.needs_password(url))
+        self.assertTrue(plugin.needs_password("alloy://Ann@host"))
+        self.assertFalse(plugin.needs_password("alloy://host"))
+        result = await fetch(reactor, url, AssetStore(str(self.folder / "store")), JsonLines())
+        self.assertEqual(result, Fetched(0, 0, 0))
+
     async def test_services_ill(self) -> None:
         """AL-13: services that do not answer as they should let nobody in."""
         listener = self.listener()
@@ -289,6 +366,37 @@ class AssetTests(EntryCase):
         self.assertEqual({asset.hash for asset in store}, hashes)
         self.assertTrue(all(store.verify(asset) for asset in store))
         self.assertEqual(await self.fetched(listener, store), [])
+
+    async def test_fetch(self) -> None:
+        """AL-10: what is fetched is told as it comes, of each content once; the rest is asked for only; the player of
+        that name may be playing meanwhile."""
+        one, two = self.put("a", b"x" * 2_500_000), self.put("b", b"second")
+        self.put("copy of b", b"second")
+        listener = self.listener(services_url="", password=PASSWORD)
+        playing = await self.enter(listener, "", "ann", password=PASSWORD.encode())
+        store = AssetStore(str(self.folder / "store"))
+        url = f"alloy://ann@127.0.0.1:{listener.faces[0].port}?trust=yes"
+        for wanted in ([(one, 2_500_000), (two, 6)], []):
+            told = Told()
+            result = await fetch(reactor, url, store, told, PASSWORD.encode())
+            self.assertEqual((told.total, told.missing), (3, len(wanted)))
+            self.assertEqual(told.done, wanted)
+            self.assertEqual(told.came_in_all, sum(size for _, size in wanted))
+            self.assertEqual(result, Fetched(3, len(wanted), told.came_in_all))
+        await playing.hang_up()
+
+    async def test_fetch_of_lies(self) -> None:
+        """AL-10: content that is not what its hash says is not kept, and ends it."""
+        self.put("a", b"x" * 1000)
+        listener = self.listener(services_url="", password=PASSWORD)
+        self.patch(asset_store, "sha256", lambda: hashlib.sha256(b"something else"))
+        store = AssetStore(str(self.folder / "store"))
+        url = f"alloy://ann@127.0.0.1:{listener.faces[0].port}?trust=yes"
+        error: Any = await self.assertFailure(
+            Deferred.fromCoroutine(fetch(reactor, url, store, Told(), PASSWORD.encode())), ConnectionEnded
+        )
+        self.assertIn("the assets cannot be kept", str(error))
+        self.assertEqual(list(store), [])
 
     async def test_changes(self) -> None:
         """AL-10: other files are offered without a restart."""

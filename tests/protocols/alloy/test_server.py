@@ -439,6 +439,24 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(scene.outcomes, ["timeout"])
         scene.stop()
 
+    def test_stalled_in_quic(self) -> None:
+        """AL-14: the 15 s of a Connect count from the first packet, so that QUIC's own handshake takes no longer."""
+        scene = Scene(retry_threshold=0)
+        heard = 0
+
+        def two_only(datagram: bytes, source: tuple[str, int], destination: tuple[str, int]) -> bool:
+            nonlocal heard
+            heard += destination[1] == 5520
+            return destination[1] != 5520 or heard <= 2
+
+        scene.network.datagrams.watch = two_only
+        scene.join(seconds=14.5)
+        self.assertEqual(len(scene.listener.arriving), 1)
+        scene.network.advance(1)
+        self.assertEqual((len(scene.listener.arriving), scene.outcomes), (0, ["timeout"]))
+        scene.network.datagrams.watch = None
+        scene.stop()
+
     def test_lossy_network(self) -> None:
         """AL-3: a login through a network that loses, doubles and reorders 5 % of all datagrams."""
         for seed in range(5):
