@@ -130,6 +130,18 @@ class Admission:
             # The message may hold anything (a database URL, say); the type alone goes into the event.
             return Refusal(Outcome.REFUSED, f"admission of {host!r} failed: {type(error).__name__}")
 
+    def tolerates(self, host: str) -> bool:
+        """Whether an address is neither denied nor banned: for datagrams, which are no connections.
+
+        Never raises: a policy that cannot be evaluated refuses.
+
+        :param host: the peer's address.
+        """
+        try:
+            return self._refuse_address(host, pack(host)) is None
+        except Exception:
+            return False
+
     def release(self, host: str) -> None:
         """An admitted connection is gone.
 
@@ -207,12 +219,8 @@ class Admission:
             ):  # else pack() accepts no other text than the canonical one
                 key = self._key(packed)
                 source = self._sources.get(key)
-        if self._policy is not None and (reason := self._policy.refusal(host)) is not None:
-            return Refusal(Outcome.BANNED, reason)
-        if self._bans is not None:
-            address = host if packed is None else unpack(packed)
-            if (reason := self._bans(address)) is not None:
-                return Refusal(Outcome.BANNED, f"{address} is banned: {reason}")
+        if (refusal := self._refuse_address(host, packed)) is not None:
+            return refusal
         if (refusal := self._refuse_total(limits)) is not None:
             return refusal
 
@@ -239,6 +247,15 @@ class Admission:
             source.booked = (source.booked if source.booked > now else now) + self._interval
         if packed is not None and self._is_network(packed):
             self._addresses[packed] += 1
+        return None
+
+    def _refuse_address(self, host: str, packed: bytes | None) -> Refusal | None:
+        if self._policy is not None and (reason := self._policy.refusal(host)) is not None:
+            return Refusal(Outcome.BANNED, reason)
+        if self._bans is not None:
+            address = host if packed is None else unpack(packed)
+            if (reason := self._bans(address)) is not None:
+                return Refusal(Outcome.BANNED, f"{address} is banned: {reason}")
         return None
 
     def _refuse_total(self, limits: AdmissionLimits) -> Refusal | None:

@@ -244,10 +244,10 @@ def _prepare(path: str) -> tuple[Certificate, SSL.Context]:
     return certificate, server_context(certificate)
 
 
-def _identity(path: str) -> tuple[int, int, int, int] | None:
-    """What tells one file from another at the same path."""
+def _identity(path: str) -> tuple[int, int, int, int, int] | None:
+    """What tells one file from another at the same path, or one that may be read from one that might not."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -14,6 +14,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
+from service_identity import CertificateError as BadCertificate
 from service_identity import VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
@@ -135,6 +136,8 @@ class Trust:
             verify_service_identity(extract_patterns(certificate), [self._service], [])
         except VerificationError:
             return f"it is not for {self.hostname}"
+        except BadCertificate:
+            return "its subjectAltName has a name in it that is none"
         return None
 
 

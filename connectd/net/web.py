@@ -23,6 +23,9 @@ log = Logger()
 IDLE_TIMEOUT = 30.0
 """Seconds in which a connection has to send its whole request, unless its site says otherwise."""
 
+CLOSE_TIMEOUT = 10.0
+"""Seconds after an answer in which the peer has to take it, and TLS's goodbye, before the connection is cut off."""
+
 MAX_CONNECTIONS = 128
 """Connections to one site at once, unless it says otherwise; for one more, that which was opened first is cut off."""
 
@@ -240,9 +243,18 @@ class Channel(http.HTTPChannel):
         self.status = status
 
     def timeoutConnection(self) -> None:
-        """The request did not come in time."""
+        """The request did not come in time; or the answer was not taken."""
+        if self.status is not None:
+            self.transport.abortConnection()
+            return
         self.timed_out = True
         super().timeoutConnection()
+
+    def loseConnection(self) -> None:
+        """Close, soon: under TLS the peer would decide how long that takes."""
+        if self.status is not None:
+            self.setTimeout(CLOSE_TIMEOUT)
+        super().loseConnection()
 
     def connectionMade(self) -> None:
         self.site.channels[self] = None

@@ -85,6 +85,14 @@ class AddressTests(SynchronousTestCase):
             self.assertIsNone(gate.admit(host))
         self.assertEqual(asked, [HERE, THERE, THERE, "2001:db8::1", "fe80::1"])
 
+    def test_datagrams(self) -> None:
+        """COM-4: lists and bans go for datagrams as well, which count as no connection."""
+        bans = {THERE: "spam"}
+        gate = Gate(AdmissionLimits(deny=(ipaddress.ip_network(HERE),)), bans=bans.get)
+        tolerated = [gate.admission.tolerates(host) for host in (HERE, THERE, "192.0.2.3", "2001:db8::1", "garbage")]
+        self.assertEqual(tolerated, [False, False, True, True, False])
+        self.assertEqual((gate.admission.open_connections, gate.admission.sources), (0, 0))
+
 
 class UnevaluableTests(SynchronousTestCase):
     def refused(self, gate: Gate, host: str) -> str:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import tempfile
 from typing import Any
+from unittest import mock
 
 import trustme
 from cryptography import x509
@@ -120,6 +121,17 @@ class RenewalTests(SynchronousTestCase):
         self.file.put(make_certificate(["third.example"]))
         self.clock.advance(LOOK_INTERVAL)
         self.assertEqual(self.name(), "CN=third.example")
+
+    def test_file_given_to_the_daemon(self) -> None:
+        """A file that could not be read is read again once its owner or mode is another."""
+        self.file.put(make_certificate(["second.example"]))
+        refused = CertificateError("this user may not read it")
+        with mock.patch("connectd.net.tls.read_certificate", side_effect=refused):
+            self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(self.name(), "CN=first.example")
+        os.chmod(self.file.path, 0o640)
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(self.name(), "CN=second.example")
 
     def test_removed_file(self) -> None:
         """CH-10: so does one that is gone for a while."""
@@ -398,6 +410,13 @@ class TrustTests(SocketCase):
         trusted.put(authority.cert_pem.bytes())
         fault = await self.refused(Trust("127.0.0.1", authorities=read_certificates(trusted.path)))
         self.assertEqual(fault, "it is not for 127.0.0.1")
+
+    async def test_not_a_name(self) -> None:
+        """CH-10: an address written as a host name is a mistake that many make: it refuses, and nothing else."""
+        with mock.patch("connectd.net.certificates._general_name", x509.DNSName):
+            self.listen(make_certificate(["127.0.0.1"]))
+        fault = await self.refused(Trust("127.0.0.1", authorities=read_certificates(self.file.path)))
+        self.assertEqual(fault, "its subjectAltName has a name in it that is none")
 
     async def test_unknown_authority(self) -> None:
         """CH-10: the system's authorities do not know a certificate that we made."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.net.web import (
     BODY_LIMIT,
+    CLOSE_TIMEOUT,
     DISCARDED,
     HEADERS,
     IDLE_TIMEOUT,
@@ -189,6 +190,20 @@ class BoundTests(SynchronousTestCase):
             self.exchange.channel.dataReceived(b"GET"[:1])
             self.exchange.clock.advance(IDLE_TIMEOUT / 4)
         self.assertTrue(self.exchange.transport.disconnecting)
+
+    def test_not_taken(self) -> None:
+        """After the answer a peer has a while to let go, which under TLS is up to it; then it is cut off."""
+        self.assertEqual(self.exchange.ask("POST", "/").status, 200)
+        self.exchange.clock.advance(CLOSE_TIMEOUT - 1)
+        self.assertFalse(self.exchange.transport.disconnected)
+        self.exchange.clock.advance(1)
+        self.assertTrue(self.exchange.transport.disconnected)
+
+    def test_taken(self) -> None:
+        """Who does let go leaves no timer behind."""
+        self.assertEqual(self.exchange.ask("POST", "/").status, 200)
+        self.exchange.channel.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual(self.exchange.clock.getDelayedCalls(), [])
 
     def test_one_request(self) -> None:
         """A connection is for one request; more that came with it are not answered."""

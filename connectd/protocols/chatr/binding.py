@@ -121,12 +121,16 @@ class BindingMachine(DatagramMachine):
 
     def _take(self, source: bytes, now: float) -> bool:
         """Whether this source may have an answer now; only one that it gets is counted, and only then it is known."""
+        # Nobody is more than a burst ahead; who seems to be was there before the clock was set back.
+        furthest = now + self._burst_seconds + self._interval
         booked = max(self._booked.get(source, now), now)
+        if booked > furthest:
+            booked = now
         if booked > now + self._burst_seconds - self._interval * (1 - 1e-9):
             return False
         if source not in self._booked and len(self._booked) >= self._maximum_sources:
             oldest = next(iter(self._booked))
-            if self._booked[oldest] > now:
+            if now < self._booked[oldest] <= furthest:
                 return False
             del self._booked[oldest]
         if not self._total.take(now):

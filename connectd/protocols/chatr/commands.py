@@ -109,7 +109,8 @@ def listen(
     peer_port: int | None,
     friends: tuple[str, ...],
 ) -> None:
-    """Connect, accept who asks for this client, and exchange lines with them, until the input ends.
+    """Connect, accept who asks for this client, and exchange lines with them, until it is stopped or /quit is
+    typed.
 
     An identity is made and registered where there is none. The lines go over UDP, directly from one to the other; they
     are not encrypted, and who is at the other end is not proven.

@@ -135,6 +135,7 @@ class Enrolment:
         self.path = path
         self.json = bool(getattr(invocation, "json", False))
         self._passphrase_file = passphrase_file
+        self._asked: bytes | None = None
         found: Places | None = None
         # Whoever names the server has no need of a configuration.
         if url is None and registry is None and invocation is not None and os.path.exists(invocation.config):
@@ -175,7 +176,10 @@ class Enrolment:
         except PassphraseNeeded:
             if passphrase is not None:
                 raise
-        return load(self.path, click.prompt(f"Passphrase of {self.path}", hide_input=True, err=True).encode())
+        asked: bytes = click.prompt(f"Passphrase of {self.path}", hide_input=True, err=True).encode()
+        identity = load(self.path, asked)
+        self._asked = asked
+        return identity
 
     async def load_or_make(self, reactor: Any, *, bits: int = 4096, encrypt: bool = False) -> Identity:
         """The identity of the file, which is made where there is none."""
@@ -190,8 +194,9 @@ class Enrolment:
         return identity
 
     def _passphrase(self) -> bytes | None:
+        """What is in the file, or was typed."""
         if self._passphrase_file is None:
-            return None
+            return self._asked
         try:
             with open(self._passphrase_file, "rb") as file:
                 return file.readline(4096).rstrip(b"\r\n")
@@ -210,18 +215,31 @@ class Enrolment:
         registry = self.registry(reactor)
         identity = await self.load_or_make(reactor, bits=bits, encrypt=encrypt)
         if replace:
-            await self._replace(reactor, registry, identity, bits)
+            await self._replace(reactor, registry, identity, bits, encrypt)
             return
         new = await registry.register(identity)
         self._tell(identity, "registered" if new else "was registered already", registered=True)
 
-    async def _replace(self, reactor: Any, registry: KeyRegistry, identity: Identity, bits: int) -> None:
-        """The new key is on the disk before the server knows it, and in its place only after that."""
-        successor = await run_in_thread(reactor, generate, bits, identity.uuid)
+    async def _replace(self, reactor: Any, registry: KeyRegistry, identity: Identity, bits: int, encrypt: bool) -> None:
+        """The new key is on the disk before the server knows it, and in its place only after that.
+
+        One that is there already is that of a call which was cut off: the server may know it, so that none but this
+        one may ever open the door again. It is taken, and not made anew.
+        """
         beside = f"{self.path}.new"
         passphrase = self._passphrase()
-        save(successor, beside, passphrase, replace=os.path.lexists(beside))
-        await registry.replace(identity, successor.key)
+        if os.path.lexists(beside):
+            successor = load(beside, passphrase)
+            if successor.uuid != identity.uuid:
+                raise CommandFailed(f"{beside}: is the key of {successor.uuid}, of somebody else (move it away)")
+            print_status(f"going on with the new key in {beside}, which was made before")
+        else:
+            if encrypt and passphrase is None:
+                passphrase = self._new_passphrase()
+            successor = await run_in_thread(reactor, generate, bits, identity.uuid)
+            save(successor, beside, passphrase)
+        if await registry.read(identity.uuid) != successor.key:
+            await registry.replace(identity, successor.key)
         os.replace(beside, self.path)
         self._tell(successor, "has a new key, which is registered", registered=True)
 

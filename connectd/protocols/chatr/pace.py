@@ -23,6 +23,8 @@ class SlidingWindow:
 
     def take(self, now: float) -> bool:
         """Take room for one, or say that there is none."""
+        if self._times and now < self._times[-1] - 1.0:
+            self._times.clear()  # the clock was set back
         if now < self.free_at():
             return False
         self._times.append(now)

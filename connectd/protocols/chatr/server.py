@@ -93,7 +93,8 @@ class ChatrListener(Listener):
             self.registration = RegistrationFace(self, face, None if plain else self.rest_tls or self.tls)
         self.binding: BindingFace | None = None
         if settings.udp:
-            self.binding = BindingFace(context.reactor, context.bind(settings.udp, "datagram"))
+            admitted = context.admission.tolerates
+            self.binding = BindingFace(context.reactor, context.bind(settings.udp, "datagram"), admitted=admitted)
 
     # Connections
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from ipaddress import ip_network
 from typing import Any
 from unittest import mock
 from uuid import UUID
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
+from connectd.admission import AdmissionLimits
 from connectd.directory.errors import DirectoryError
 from connectd.net.certificates import read_certificates
 from connectd.net.client import ConnectionEnded
@@ -21,6 +23,7 @@ from connectd.protocols.chatr.keys import verify_uuid
 from connectd.protocols.chatr.settings import ChatrClientSettings
 from tests.protocols.chatr.scene import identity
 from tests.protocols.chatr.test_rest import RestCase, reactor
+from tests.protocols.chatr.test_stun import message
 
 
 class DirectoryCase(RestCase):
@@ -123,3 +126,19 @@ class ThreadTests(DirectoryCase):
             await (await self.connect(identity(1))).hang_up()
         self.assertEqual(len(where), 1)
         self.assertNotIn(threading.get_ident(), where)
+
+
+class DatagramTests(RestCase):
+    settings = {"udp": "udp:0:interface=127.0.0.1"}
+    limits = AdmissionLimits(connection_rate=0, deny=(ip_network("192.0.2.0/31"),))
+
+    def test_denied(self) -> None:
+        """COM-4: who is denied gets no answer from the UDP face; limits that are replaced count at once (CH-32)."""
+        assert self.listener.binding is not None
+        machine = self.listener.binding.machine
+        for host, answers in (("192.0.2.1", 0), ("192.0.2.2", 1)):
+            machine.receive_datagram(message(), (host, 9), 0.0)
+            self.assertEqual(len(machine.datagrams_to_send()), answers)
+        self.context.admission.replace_limits(AdmissionLimits())
+        machine.receive_datagram(message(), ("192.0.2.1", 9), 0.0)
+        self.assertEqual(len(machine.datagrams_to_send()), 1)

@@ -125,6 +125,15 @@ class RateTests(Case):
         self.assertEqual(self.count(50, ("192.0.2.8", 9), now=NOW + 1.1), BURST)
         self.assertEqual(self.count(50, now=NOW + 60), BURST)
 
+    def test_clock_set_back(self) -> None:
+        """Whoever had answers in a future that is not to be gets some again, and so do all others."""
+        self.machine = BindingMachine(total_rate=40, maximum_sources=2)
+        for number in range(2):
+            self.assertEqual(self.count(50, (f"192.0.2.{number}", 9)), BURST)
+        earlier = NOW - 3600
+        self.assertEqual(self.count(50, ("192.0.2.7", 9), now=earlier), BURST)
+        self.assertEqual(self.count(50, ("192.0.2.1", 9), now=earlier + 2.2), BURST)
+
     def test_long_run(self) -> None:
         """One that never pauses gets 10 a second."""
         answered = sum(self.count(1, now=NOW + tick / 100) for tick in range(3000))

@@ -20,9 +20,9 @@ from connectd.net.url import URLError
 from connectd.protocols.chatr import enrolling, talking
 from connectd.protocols.chatr.client import ChatrClient, RequestDenied, parse_chatr_url, trust_of
 from connectd.protocols.chatr.enrolling import CommandFailed, Enrolment, Places, configured_places
-from connectd.protocols.chatr.identity import IdentityError, PassphraseNeeded, load, save
+from connectd.protocols.chatr.identity import Identity, IdentityError, PassphraseNeeded, load, save
 from connectd.protocols.chatr.plugin import plugin
-from connectd.protocols.chatr.registry import RegistryError
+from connectd.protocols.chatr.registry import KeyRegistry, RegistryError
 from tests.protocols.chatr.scene import identity, temporary_folder
 from tests.protocols.chatr.test_rest import RestCase, reactor
 
@@ -133,6 +133,47 @@ class RegisterTests(CommandCase):
         )
         await me.show(reactor, offline=True)
         self.assertIn(str(first.uuid), self.lines)
+
+    async def test_replaced_keeps_its_passphrase(self) -> None:
+        """The successor of an encrypted key is encrypted with the passphrase that was typed."""
+        me = self.enrolment("me.pem")
+        with mock.patch.object(click, "prompt", return_value="swordfish"):
+            await me.register(reactor, bits=2048, encrypt=True, replace=False)
+            first = load(me.path, b"swordfish")
+            await self.enrolment("me.pem").register(reactor, bits=2048, encrypt=False, replace=True)
+        self.assertRaises(PassphraseNeeded, load, me.path)
+        self.assertNotEqual(load(me.path, b"swordfish").key, first.key)
+
+    async def test_replacement_encrypted(self) -> None:
+        """--encrypt asks for a passphrase of the new key, where the old one has none."""
+        me = self.enrolment("me.pem")
+        await me.register(reactor, bits=2048, encrypt=False, replace=False)
+        with mock.patch.object(click, "prompt", return_value="swordfish"):
+            await me.register(reactor, bits=2048, encrypt=True, replace=True)
+        self.assertRaises(PassphraseNeeded, load, me.path)
+
+    async def test_replacement_cut_off(self) -> None:
+        """CH-22: the answer to a replacement was lost; the next call finds the key that the server took."""
+        me = self.enrolment("me.pem")
+        await me.register(reactor, bits=2048, encrypt=False, replace=False)
+        replace = KeyRegistry.replace
+
+        async def cut_off(registry: KeyRegistry, identity: Identity, key: bytes) -> None:
+            await replace(registry, identity, key)
+            raise RegistryError("the answer was lost")
+
+        with mock.patch.object(KeyRegistry, "replace", cut_off):
+            await self.assertFailure(
+                Deferred.fromCoroutine(me.register(reactor, bits=2048, encrypt=False, replace=True)), RegistryError
+            )
+        successor = load(f"{me.path}.new")
+        await me.register(reactor, bits=2048, encrypt=False, replace=True)
+        self.assertEqual(load(me.path).key, successor.key)
+        self.assertEqual(self.directory.registered_key(successor.uuid), successor.key)
+        save(identity(1), f"{me.path}.new")
+        await self.assertFailure(
+            Deferred.fromCoroutine(me.register(reactor, bits=2048, encrypt=False, replace=True)), CommandFailed
+        )
 
     async def test_show_others(self) -> None:
         """What is registered may be nothing, or something else."""
