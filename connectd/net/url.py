@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from connectd.net.preferred_port import PreferredPort
 from connectd.structure import StructureError, from_text
 
 SettingsT = TypeVar("SettingsT")
@@ -40,10 +41,13 @@ class ServerURL(Generic[SettingsT]):
         """A TCP endpoint that leads there; both address families are tried.
 
         :param timeout: seconds for the connection to stand.
-        :param local_port: our own end's; 0 = any.
+        :param local_port: our own end's, where it is to be had; 0 = any.
         """
-        bind_address = ("", local_port) if local_port else None
-        return HostnameEndpoint(reactor, self.host, self.port, timeout=timeout, bindAddress=bind_address)
+        anywhere = HostnameEndpoint(reactor, self.host, self.port, timeout=timeout)
+        if not local_port:
+            return anywhere
+        there = HostnameEndpoint(reactor, self.host, self.port, timeout=timeout, bindAddress=("", local_port))
+        return PreferredPort(there, anywhere)
 
 
 def without_password(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from uuid import UUID
@@ -28,9 +27,6 @@ log = Logger()
 
 Print = Callable[[str], None]
 
-PORTS_TRIED = 16
-"""Ports that are tried where any will do."""
-
 SHORT = 8
 """Characters of a UUID that are shown where it is said often."""
 
@@ -55,27 +51,13 @@ def bind_peer_socket(reactor: Any, identity: Identity, port: int, status: Print)
     One of two sides may be on another port: the other one answers to where its checks really come from (CH-40).
     """
     try:
-        return PeerSocket.bind(reactor, identity.uuid, port=port) if port else _bind_any(reactor, identity)
+        return PeerSocket.bind(reactor, identity.uuid, port=port)
     except BindError as error:
         if not port:
             raise
-        chosen = _bind_any(reactor, identity)
+        chosen = PeerSocket.bind(reactor, identity.uuid, port=0)
         status(f"UDP port {port} cannot be had ({error}); going on with port {chosen.port}, for peers on port {port}")
         return chosen
-
-
-def _bind_any(reactor: Any, identity: Identity) -> PeerSocket:
-    """A UDP socket on a port whose number the connection to the server can have as well (CH-11)."""
-    for _ in range(PORTS_TRIED):
-        peer_socket = PeerSocket.bind(reactor, identity.uuid, port=0)
-        with socket.socket(socket.AF_INET) as probe:
-            try:
-                probe.bind(("", peer_socket.port))
-            except OSError:
-                peer_socket.stop()
-            else:
-                return peer_socket
-    return PeerSocket.bind(reactor, identity.uuid, port=0)
 
 
 async def talk(
