@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from connectd.admission import source_key
 from connectd.admission.guard import guard
 from connectd.credentials import Avatar
 from connectd.directory.checkers import IUsernameSecret
@@ -368,16 +369,20 @@ class StarboundListener(Listener):
     # What they hold
 
     def weigh(self, connection: Connection) -> None:
-        """Note what a peer holds before it has logged in; where all of them hold too much, the newest has to go
-        (SB-8)."""
+        """Note what a peer holds before it has logged in; where all of them hold too much, the newest of the source
+        that holds most has to go (SB-8)."""
         if not connection.machine.ended:
             guest = self._guests.get(connection)
             ship = 0 if guest is None or guest.ship is None else guest.ship.held
-            self.memory.note(connection, connection.machine.held + ship)
+            self.memory.note(connection, connection.machine.held + ship, self._source)
         while self.memory.total > self.settings.login_memory:
-            newest = self.memory.newest()
-            self.memory.forget(newest)
-            newest.close(Outcome.LIMITED, TOO_MUCH)
+            victim = self.memory.victim()
+            self.memory.forget(victim)
+            victim.close(Outcome.LIMITED, TOO_MUCH)
+
+    def _source(self, connection: Connection) -> str:
+        limits = self.context.admission.limits
+        return source_key(connection.peer.host, ipv4_prefix=limits.ipv4_prefix, ipv6_prefix=limits.ipv6_prefix)
 
     def _guest(self, connection: Connection) -> Guest:
         guest = self._guests.get(connection)

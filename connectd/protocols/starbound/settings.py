@@ -106,8 +106,8 @@ class StarboundSettings(AccountListenerSettings):
     )
     login_memory: int = key(
         256 * MEGABYTE,
-        "What all peers that have not logged in may hold together on this listener; beyond it the newest is closed "
-        "(SB-8).",
+        "What all peers that have not logged in may hold together on this listener; beyond it the newest of the source "
+        "that holds most is closed (SB-8).",
         unit="bytes",
         check=at_least(65_536),
     )

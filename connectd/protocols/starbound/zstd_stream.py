@@ -73,18 +73,19 @@ class Encoder:
 class Decoder:
     """The peer's direction."""
 
-    __slots__ = ("_decompressor", "_window", "frames")
+    __slots__ = ("_decoded", "_decompressor", "_window", "frames")
 
     def __init__(self) -> None:
         self._decompressor: ZstdDecompressor | None = None
         self._window = 0
+        self._decoded = 0
         self.frames = 0
         """How many separate frames have begun."""
 
     @property
     def held(self) -> int:
-        """Bytes that it costs."""
-        return 0 if self._decompressor is None else DECODING + INPUT + self._window
+        """Bytes that it costs. A window is memory as far as something was decoded into it: to declare one is free."""
+        return 0 if self._decompressor is None else DECODING + INPUT + min(self._window, self._decoded)
 
     @property
     def wants_input(self) -> bool:
@@ -104,7 +105,7 @@ class Decoder:
             window = window_size(source)
             if window is None:
                 return b""
-            self._window = window
+            self._window, self._decoded = window, 0
             self.frames += 1
             decompressor = self._decompressor = ZstdDecompressor(options=_DECODER_OPTIONS)
         chunk = b""
@@ -115,6 +116,7 @@ class Decoder:
             piece = decompressor.decompress(chunk, most)
         except ZstdError as error:
             raise Malformed(f"not a zstd stream ({error})", 0) from None
+        self._decoded += len(piece)
         if decompressor.eof:
             source[:0] = decompressor.unused_data
             self._decompressor = None

@@ -479,14 +479,14 @@ class RushTests(Scene):
                 self.assertEqual(listener.memory.total, 0)
 
     def test_newest_is_limited(self) -> None:
-        """SB-8: the newest that holds something goes; those that came before, and those inside, stay."""
+        """SB-8: the newest of the source that holds most goes; who came from elsewhere, and those inside, stay."""
         self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
         listener = self.serve("seed", login_memory=200_000, handler="ships")
         inside = self.enter(listener)
         frame = GENERATIONS["seed"].encode(
             ClientConnect(name="Bob", species="human", shipworld=bytes(300_000), account="ann")
         )
-        first, second, third = (self.network.raw(listener, host=f"192.0.2.{number}") for number in (7, 8, 9))
+        first, second, third = (self.network.raw(listener, host=f"192.0.2.{number}") for number in (7, 7, 9))
         first.send(frame[:90_000])
         second.send(frame[:90_000])
         third.send(frame[:9])
