@@ -221,7 +221,8 @@ def _fields(cls: type[Any]) -> Iterable[Any]:
 
 
 def _option(name: str) -> str:
-    return name.replace("_", "-")
+    """The option for a key. Those that every command has mean what they always do."""
+    return f"protocol-{name}" if name in ("help", "version") else name.replace("_", "-")
 
 
 def _parameter(field: Any, default: str, option: str = "") -> list[Any]:

@@ -194,6 +194,21 @@ class ListenerOptionsTests(SynchronousTestCase):
         self.assertEqual(tap.listener_options("toy")().longOpt.count("status="), 1)
 
 
+class OptionNamesTests(SynchronousTestCase):
+    """Our own protocols' keys as options."""
+
+    def test_names_that_are_taken(self) -> None:
+        """Where a key has the name of an option that every command has, its option has another."""
+        from connectd.protocols.starbound.settings import StarboundSettings
+
+        options = tap.listener_options("starbound")()
+        options.parent = Runner()
+        options.parseOptions(["--protocol-version", "629"])
+        [listener] = options.configuration.listeners
+        assert isinstance(listener.settings, StarboundSettings)
+        self.assertEqual(listener.settings.version, 629)
+
+
 class AuthOptionTests(SynchronousTestCase):
     """Checkers on the command line, for a protocol with accounts."""
 
