@@ -387,9 +387,7 @@ class ClientMachine(AlloyMachine):
         missing = self._missing()
         if missing is not None and now >= self._stage_deadline:
             order = self._settings.order
-            return self._end(
-                Outcome.TIMEOUT, f"{missing} did not come (order is {order}: is it the server's as well?)"
-            )
+            return self._end(Outcome.TIMEOUT, f"{missing} did not come (order is {order}: is it the server's as well?)")
         if self.established:
             return self._end(Outcome.TIMEOUT, "the server has said nothing for too long")
         return self._end(Outcome.TIMEOUT, f"the server took too long ({self._stage.awaited} was waited for)")

@@ -314,9 +314,7 @@ class PlayTests(SynchronousTestCase):
             side.wait(0.4)
             assert side.ended is not None
             self.assertEqual(side.ended.outcome, Outcome.TIMEOUT)
-            self.assertEqual(
-                side.ended.reason, f"{step} did not come (order is {order}: is it the server's as well?)"
-            )
+            self.assertEqual(side.ended.reason, f"{step} did not come (order is {order}: is it the server's as well?)")
 
     def test_no_deadline_in_the_world(self) -> None:
         """AL-14: who decides about the world, loads it or is in it has no step to be late with."""

@@ -101,7 +101,7 @@ class OrderTests(SynchronousTestCase):
     def test_unknown_in_a_small_world(self) -> None:
         """AL-10: also where it takes more room than all that the world has."""
         asset = Asset("0" * 64, "n" * 512)
-        for wanted in ((asset,), (*(Asset("0" * 63 + str(number), "n" * 400) for number in range(100)), asset)):
+        for wanted in ((asset,), (*(Asset(f"{number:064}", "n" * 400) for number in range(100)), asset)):
             side = ServerSide(assets=()).login()
             side.hear(alloy.ClientReady(), alloy.RequestAssets(wanted))
             self.assertEqual(side.said[-1].reason, f"Unknown asset: {wanted[0].name[:MAXIMUM_SHOWN]}")
