@@ -10,8 +10,8 @@ from connectd.protocols.alloy.fields import VARINT_SIZE, Asset, AssetField
 from connectd.protocols.alloy.packets import MAXIMUM_ASSETS, WorldSettings
 
 ROOM_FOR_MISTAKES: Final = 65_536
-"""Bytes of assets beyond all that are offered that a RequestAssets may name, so that a client which asks for one that is
-not there is told which (AL-10)."""
+"""Bytes that a RequestAssets may have beyond what asks for all that is offered, so that a client which wants something
+that is not there is told what (AL-10)."""
 
 _ASSET = AssetField()
 
