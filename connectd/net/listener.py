@@ -145,9 +145,7 @@ class Listener(Driver, Service, abc.ABC):
         self.connections: set[Connection] = set()
         self.arriving: set[Arriving] = set()
         self.session_count = 0
-        self.faces: list[BoundSocket] = (
-            [context.bind(settings.listen, self.socket_kind)] if settings.listen else []
-        )
+        self.faces: list[BoundSocket] = [context.bind(settings.listen, self.socket_kind)] if settings.listen else []
         places = ", ".join(face.address for face in self.faces)
         self.title = f"{self.protocol} on {places or settings.listen or 'nothing'}"
         self._ports: list[IListeningPort] = []
