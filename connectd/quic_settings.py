@@ -14,6 +14,12 @@ def _proxy_problem(on: bool) -> str | None:
     return "PROXY headers are for streams, and this listener speaks over UDP: leave it out" if on else None
 
 
+def place_problem(place: str) -> str | None:
+    """What is wrong with where a listener that speaks over QUIC is to listen, as far as the protocol knows."""
+    fits = not place or place.startswith(("udp:", "systemd:"))
+    return None if fits else f'"{place}" is no datagram socket: write udp:PORT or systemd:name=NAME'
+
+
 @attrs.frozen(kw_only=True)
 class QuicListenerSettings(ListenerSettings):
     """The settings of a listener that speaks over QUIC. A protocol's own class inherits from it."""
@@ -21,6 +27,7 @@ class QuicListenerSettings(ListenerSettings):
     listen: str = key(
         "",
         "Where to accept connections: udp:PORT[:interface=ADDRESS] or systemd:name=NAME.",
+        check=place_problem,
         example='"udp:5520:interface=127.0.0.1"',
     )
     proxy_protocol: bool = key(

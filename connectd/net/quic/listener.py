@@ -42,13 +42,14 @@ class Arrival:
     :param opened: when its first packet came.
     """
 
-    __slots__ = ("_certificate", "_deadline", "_entry", "_listener", "opened", "peer", "session")
+    __slots__ = ("_certificate", "_deadline", "_entry", "_listener", "_moved", "opened", "peer", "session")
 
     def __init__(self, listener: QuicListener, session: Session, peer: Peer, opened: float) -> None:
         self._listener = listener
         self.session = session
         self.peer = peer
         self.opened = opened
+        self._moved = False
         self._certificate = listener.certificate
         listener.arriving.add(self)
         timeout = listener.settings.handshake_timeout
@@ -74,6 +75,8 @@ class Arrival:
         self._finish()
         session.owner = listener
         listener.begin(session, self.opened)
+        if self._moved:
+            listener.session_moved(session)
 
     def session_ended(self, session: Session, ending: Ending) -> None:
         """It is over before it began."""
@@ -81,7 +84,8 @@ class Arrival:
         self._turn_away(outcome, f"QUIC handshake: {ending.reason}")
 
     def session_moved(self, session: Session) -> None:
-        """Its address changed before anybody knew it."""
+        """Its address changed; whether it may be there is asked once it has a protocol to be told in."""
+        self._moved = True
 
     def deadline_passed(self, now: float) -> float | None:
         """The sweep found it due (COM-1)."""

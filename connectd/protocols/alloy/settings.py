@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 
 from connectd.protocols.alloy.services_url import base_url_problem
-from connectd.quic_settings import QuicListenerSettings
+from connectd.quic_settings import QuicListenerSettings, place_problem
 from connectd.settings import at_least, between, key, one_of
 
 PROFILES = ("hytale/1", "hytale/2")
@@ -72,6 +72,7 @@ class AlloySettings(QuicListenerSettings):
     listen: str = key(
         "udp:5520:interface=127.0.0.1",
         "Where to accept connections: udp:PORT[:interface=ADDRESS] or systemd:name=NAME.",
+        check=place_problem,
     )
     handshake_timeout: float = key(
         90.0,

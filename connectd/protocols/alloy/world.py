@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 from uuid import UUID
 
 from connectd.protocols.alloy.fields import VARINT_SIZE, Asset, AssetField
 from connectd.protocols.alloy.packets import MAXIMUM_ASSETS, WorldSettings
+
+ROOM_FOR_MISTAKES: Final = 65_536
+"""Bytes that a RequestAssets may have beyond what asks for all that is offered, so that a client which wants something
+that is not there is told what (AL-10)."""
 
 _ASSET = AssetField()
 
@@ -31,5 +36,6 @@ class World:
             raise ValueError(f"{len(self.assets)} assets, at most {MAXIMUM_ASSETS} fit")
         self.settings = WorldSettings(height, tuple(self.assets) or None).encode()
         """The frame of WorldSettings."""
-        self.request_maximum = 1 + VARINT_SIZE + sum(len(_ASSET.encode(asset)) for asset in self.assets)
-        """Bytes of the largest RequestAssets that asks for nothing else, decompressed: no more is decompressed."""
+        offered = sum(len(_ASSET.encode(asset)) for asset in self.assets)
+        self.request_maximum = 1 + VARINT_SIZE + offered + ROOM_FOR_MISTAKES
+        """Bytes of a RequestAssets, decompressed: no more is decompressed."""

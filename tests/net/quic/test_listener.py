@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 from twisted.internet.defer import CancelledError
 
@@ -10,7 +12,7 @@ from connectd.net.quic import QuicConnectError
 from connectd.net.quic.listener import VALIDATION_TIMEOUT, Arrival
 from connectd.sansio import Event, Outcome
 from tests.net.quic.case import SERVER, QuicCase
-from tests.net.quic.toy import identity, server_connection
+from tests.net.quic.toy import QuicToyListener, identity, server_connection
 
 
 class LifeTests(QuicCase):
@@ -344,6 +346,34 @@ class AdmissionTests(QuicCase):
         connection = server_connection(listener)
         self.assertEqual((connection.peer.host, connection.peer.port), ("203.0.113.5", 999))
         self.assertTrue(talker.heard.endswith(b"me\n"))
+
+    def _one_packet_from_before(
+        self, host: str, listener: QuicToyListener, datagram: bytes, source: tuple[str, int], destination: object
+    ) -> bool:
+        return source == SERVER or source[0] == host or not listener.arriving
+
+    def test_migration_during_the_handshake(self) -> None:
+        """One that moves before its handshake is done is where it is then: counted there, or put out (COM-4)."""
+        from ipaddress import ip_network
+
+        for host, outcomes in (("203.0.113.5", []), ("198.18.0.1", [Outcome.BANNED])):
+            network = self.network(AdmissionLimits(connection_rate=0, deny=(ip_network("198.18.0.0/16"),)))
+            network.datagrams.latency = 0.05
+            listener = self.listener(network)
+            network.datagrams.watch = partial(self._one_packet_from_before, host, listener)
+            connecting = self.dial(network, listener)
+            network.advance(0.06)
+            (arrival,) = listener.arriving
+            assert isinstance(arrival, Arrival)
+            (port,) = (port for address, port in network.datagrams.ports.items() if address != SERVER)
+            port.move((host, 999))
+            # What aioquic makes of the first packet from there that is not the last one of the handshake.
+            arrival.session.address = (host, 999)
+            arrival.session.owner.session_moved(arrival.session)
+            network.advance(1)
+            self.assertEqual(self.outcomes(network), outcomes)
+            self.assertEqual([connection.peer.host for connection in listener.connections], [host][: not outcomes])
+            connecting.addErrback(lambda failure: None)
 
     def test_migration_to_where_nobody_is_let_in(self) -> None:
         """One that appears where it is not let in is put out (COM-4)."""

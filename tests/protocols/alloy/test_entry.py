@@ -16,7 +16,7 @@ from connectd.protocols.alloy.client_machine import (
 )
 from connectd.protocols.alloy.fields import Asset
 from connectd.protocols.alloy.packets import AssetPart
-from connectd.protocols.alloy.server_machine import AssetsRequested
+from connectd.protocols.alloy.server_machine import MAXIMUM_SHOWN, AssetsRequested
 from connectd.protocols.alloy.settings import ORDERS, PROFILES
 from connectd.protocols.alloy.states import ConnectionState, Stage
 from connectd.protocols.alloy.world import World
@@ -97,6 +97,14 @@ class OrderTests(SynchronousTestCase):
             side.hear(alloy.ClientReady(), alloy.RequestAssets((asset,)))
             assert side.ended is not None
             self.assertEqual(side.said[-1].reason, f"Unknown asset: {asset.name}")
+
+    def test_unknown_in_a_small_world(self) -> None:
+        """AL-10: also where it takes more room than all that the world has."""
+        asset = Asset("0" * 64, "n" * 512)
+        for wanted in ((asset,), (*(Asset(f"{number:064}", "n" * 400) for number in range(100)), asset)):
+            side = ServerSide(assets=()).login()
+            side.hear(alloy.ClientReady(), alloy.RequestAssets(wanted))
+            self.assertEqual(side.said[-1].reason, f"Unknown asset: {wanted[0].name[:MAXIMUM_SHOWN]}")
 
     def test_pings_go_on(self) -> None:
         """AL-14: while assets are sent, too; a request is work, not a Decision."""

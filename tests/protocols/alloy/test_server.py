@@ -580,6 +580,7 @@ class SettingsTests(SynchronousTestCase):
             ("password", "x" * 1025),
             ("password", "\udcff"),
             ("proxy_protocol", True),
+            ("listen", "tcp:5520"),
         ):
             self.assertRaises(ValueError, listener_settings, **{name: value})
 
