@@ -12,7 +12,14 @@ _LEKT = ("connectd.protocols.lekt", "connectd.sansio", "connectd.wire")
 _STARBOUND = ("connectd.protocols.starbound", "connectd.sansio")
 
 _FMLTP = ("connectd.protocols.fmltp", "connectd.sansio", "connectd.wire")
-_CHATR = ("connectd.protocols.chatr.machine", "connectd.protocols.chatr.packets", "connectd.sansio", "connectd.wire")
+_CHATR = (
+    "connectd.protocols.chatr.client_machine",
+    "connectd.protocols.chatr.packets",
+    "connectd.protocols.chatr.server_machine",
+    "connectd.protocols.chatr.side",
+    "connectd.sansio",
+    "connectd.wire",
+)
 
 TARGETS = {
     "alloy_packets": _ALLOY,

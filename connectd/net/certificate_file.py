@@ -29,7 +29,7 @@ LOOK_INTERVAL: Final = 2.0
 SOON: Final = datetime.timedelta(days=7)
 """How long before its end a certificate is warned about."""
 
-Identity = tuple[int, int, int, int]
+Identity = tuple[int, int, int, int, int]
 
 
 class CertificateFile(Generic[T]):
@@ -42,6 +42,7 @@ class CertificateFile(Generic[T]):
     :param path: the file.
     :param reactor: the reactor.
     :param make: makes of a certificate what connections are made with; it works in a thread when the file is renewed.
+        It fails with CertificateError, which need not name the file, where the certificate is unfit for that.
     :param read: reads the file; fails with CertificateError where it is unfit.
     :raises CertificateError: where the file cannot be used, its text for the one who starts the daemon.
     """
@@ -90,14 +91,14 @@ class CertificateFile(Generic[T]):
             return None
         self._seen = identity
         self._reading = reading = run_in_thread(self._reactor, self._prepare)
-        reading.addCallbacks(self._take, self._keep).addBoth(self._looked)
-        if reading.called:
-            self._reading = None
-        return reading
+        return reading.addCallbacks(self._take, self._keep).addBoth(self._looked)
 
     def _prepare(self) -> tuple[Certificate, T]:
         certificate = self._read(self.path)
-        return certificate, self._make(certificate)
+        try:
+            return certificate, self._make(certificate)
+        except CertificateError as error:
+            raise CertificateError(f"{self.path}: {error}") from None
 
     def _take(self, prepared: tuple[Certificate, T]) -> None:
         self.certificate, self.current = prepared
@@ -110,14 +111,16 @@ class CertificateFile(Generic[T]):
         self._warn()
 
     def _keep(self, failure: Failure) -> None:
-        if failure.check(CertificateError) is not None:
-            log.error(
-                "{owner}: the new certificate is not used, the former goes on: {problem}",
-                owner=self._owner,
-                problem=failure.getErrorMessage(),
-            )
-        elif self._looking.running:
+        if self._reading is None:
+            return  # stopped
+        if failure.check(CertificateError) is None:
             log.failure("{owner}: the new certificate could not be read", failure, owner=self._owner)
+            return
+        log.error(
+            "{owner}: the new certificate is not used, the former goes on: {problem}",
+            owner=self._owner,
+            problem=failure.getErrorMessage(),
+        )
 
     def _looked(self, result: Any) -> Any:
         self._reading = None
@@ -136,9 +139,9 @@ class CertificateFile(Generic[T]):
 
 
 def _identity(path: str) -> Identity | None:
-    """What tells one file from another at the same path."""
+    """What tells one file from another at the same path, or one that may be read from one that might not."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -6,38 +6,25 @@ machine covers the handshake, too (COM-1).
 
 from __future__ import annotations
 
-import datetime
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from OpenSSL import SSL
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITransport
 from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from connectd.net.certificates import Certificate, CertificateError, read_certificate
-from connectd.workers.threads import run_in_thread
+from connectd.net.certificate_file import CertificateFile
+from connectd.net.certificates import Certificate, CertificateError
+from connectd.net.transport_faults import openssl_words
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocol
 
-log = Logger()
-
-LOOK_INTERVAL: Final = 2.0
-"""Seconds between two looks whether there is a new certificate file."""
-
 CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, in OpenSSL's words: forward secrecy and authenticated encryption. TLS 1.3 has nothing else."""
-
-SOON: Final = datetime.timedelta(days=7)
-"""How long before its end a certificate is warned about."""
 
 
 def server_context(certificate: Certificate) -> SSL.Context:
@@ -137,10 +124,7 @@ class DirectTLS(TLSMemoryBIOProtocol):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """A certificate file, and the TLS connections that are made with it.
-
-    While it runs, it looks at the file now and then. A new one serves new connections; those that stand go on with what
-    they began with. A new file that cannot be used is told in one line, and the former goes on.
+    """A certificate file that may be renewed, and the TLS connections that are made with it.
 
     :param owner: whose certificate it is, for messages: ``chatr``.
     :param path: the file.
@@ -149,22 +133,22 @@ class ServerTLS:
     """
 
     def __init__(self, owner: str, path: str, reactor: Any) -> None:
-        self.path = os.path.abspath(path)
-        self._owner = owner
-        self._reactor = reactor
-        self._seen = _identity(self.path)
-        try:
-            self.certificate = read_certificate(self.path)
-        except CertificateError as error:
-            raise CertificateError(f"{owner}: certificate: {error}") from None
         # Its own context for each file: one cannot change after its first connection.
-        self._context = server_context(self.certificate)
-        self._reading: Deferred[Any] | None = None
-        self._looking = LoopingCall(self.look)
-        self._looking.clock = reactor
+        self.file = CertificateFile(owner, path, reactor, _context)
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock=reactor)
 
-    # Connections
+    @property
+    def certificate(self) -> Certificate:
+        """The present certificate."""
+        return self.file.certificate
+
+    def start(self) -> None:
+        """Begin to look for new files."""
+        self.file.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self.file.stop()
 
     def protect(self, protocol: IProtocol) -> TLSMemoryBIOProtocol:
         """Lay TLS under a protocol: what comes back is for the socket."""
@@ -172,82 +156,11 @@ class ServerTLS:
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """A connection with the present certificate; Twisted asks."""
-        return SSL.Connection(self._context, None)
-
-    # The file
-
-    def start(self) -> None:
-        """Begin to look for new files."""
-        self._warn()
-        if not self._looking.running:
-            running = self._looking.start(LOOK_INTERVAL, now=False)
-            running.addErrback(lambda failure: log.failure("nobody looks for a new certificate any more", failure))
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._looking.running:
-            self._looking.stop()
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.cancel()
-
-    def look(self) -> Deferred[Any] | None:
-        """Look whether the file is another one; it is read in a thread then."""
-        identity = _identity(self.path)
-        if identity == self._seen or self._reading is not None:
-            return None
-        self._seen = identity
-        self._reading = run_in_thread(self._reactor, _prepare, self.path)
-        return self._reading.addCallbacks(self._take, self._keep).addBoth(self._looked)
-
-    def _take(self, prepared: tuple[Certificate, SSL.Context]) -> None:
-        self.certificate, self._context = prepared
-        log.info(
-            "{owner}: the new certificate in {path} serves from now on, valid until {until:%Y-%m-%d}",
-            owner=self._owner,
-            path=self.path,
-            until=self.certificate.expires,
-        )
-        self._warn()
-
-    def _keep(self, failure: Failure) -> None:
-        if self._reading is None:
-            return  # stopped
-        if failure.check(CertificateError, SSL.Error) is None:
-            log.failure("{owner}: the new certificate could not be read", failure, owner=self._owner)
-            return
-        log.error(
-            "{owner}: the new certificate is not used, the former goes on: {problem}",
-            owner=self._owner,
-            problem=failure.getErrorMessage() or "OpenSSL does not take it",
-        )
-
-    def _looked(self, result: Any) -> Any:
-        self._reading = None
-        return result
-
-    def _warn(self) -> None:
-        left = self.certificate.expires - datetime.datetime.now(datetime.UTC)
-        if left < SOON:
-            log.warn(
-                "{owner}: the certificate in {path} {how} on {until:%Y-%m-%d %H:%M} UTC: renew it",
-                owner=self._owner,
-                path=self.path,
-                how="ended" if left < datetime.timedelta(0) else "ends",
-                until=self.certificate.expires,
-            )
+        return SSL.Connection(self.file.current, None)
 
 
-def _prepare(path: str) -> tuple[Certificate, SSL.Context]:
-    """Runs in a thread."""
-    certificate = read_certificate(path)
-    return certificate, server_context(certificate)
-
-
-def _identity(path: str) -> tuple[int, int, int, int, int] | None:
-    """What tells one file from another at the same path, or one that may be read from one that might not."""
+def _context(certificate: Certificate) -> SSL.Context:
     try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+        return server_context(certificate)
+    except SSL.Error as error:
+        raise CertificateError(f"OpenSSL does not take it: {openssl_words(error)}") from None

@@ -35,13 +35,13 @@ def transport_fault(error: BaseException | None) -> TransportFault | None:
 
     if not isinstance(error, SSL.Error):
         return None
-    words = _words(error)
+    words = openssl_words(error)
     # An alert is what the peer says of us: it went away.
     outcome = Outcome.ABORTED if "alert" in words else Outcome.MALFORMED
     return TransportFault(f"TLS: {words}", outcome)
 
 
-def _words(error: Any) -> str:
+def openssl_words(error: Any) -> str:
     """OpenSSL's own words: the last of its list of (library, function, reason)."""
     try:
         return str(error.args[0][-1][-1]) or "error"

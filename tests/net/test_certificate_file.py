@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -64,6 +66,24 @@ class CertificateFileTests(SynchronousTestCase):
         self.clock.advance(LOOK_INTERVAL)
         self.assertNotEqual(file.current, before)
 
+    def test_given_to_the_daemon(self) -> None:
+        """A file that could not be read is read again once its owner or mode is another, though it is the same."""
+        file = self.file()
+        before, read = file.current, file._read
+
+        def refuse(path: str) -> Certificate:
+            raise CertificateError(f"{path}: this user may not read it")
+
+        file._read = refuse
+        self.write()
+        self.clock.advance(LOOK_INTERVAL)
+        file._read = read
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(file.current, before)
+        self.path.chmod(0o640)
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertNotEqual(file.current, before)
+
     def test_own_reader(self) -> None:
         """What a protocol insists on besides counts for new files, too."""
 
@@ -93,6 +113,20 @@ class CertificateFileTests(SynchronousTestCase):
         file.stop()
         file.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopped_while_it_reads(self) -> None:
+        """What a thread still reads when nobody looks any more changes nothing, and is not told."""
+        file = self.file()
+        before = file.current
+        self.write()
+        with (
+            mock.patch("connectd.net.certificate_file.run_in_thread", return_value=Deferred()),
+            capturedLogs() as logged,
+        ):
+            self.clock.advance(LOOK_INTERVAL)
+            self.assertIsNone(file.look())
+            file.stop()
+        self.assertEqual((file.current, logged), (before, []))
 
     def test_ends_soon(self) -> None:
         for days, words in ((-824, "ends on"), (-826, "ended on")):

@@ -27,11 +27,12 @@ from zope.interface import implementer
 
 from connectd.admission import Admission, AdmissionLimits
 from connectd.events import Events
+from connectd.net.certificate_file import LOOK_INTERVAL
 from connectd.net.certificates import Certificate, CertificateError, make_certificate, read_certificates
 from connectd.net.connection import Connection
 from connectd.net.listener import Context
 from connectd.net.outgoing import HIGH_WATER, WRITING
-from connectd.net.tls import LOOK_INTERVAL, ServerTLS, server_context
+from connectd.net.tls import ServerTLS, server_context
 from connectd.net.transport_faults import TransportFault, transport_fault
 from connectd.net.trust import NotTrusted, Trust, pin_of
 from connectd.sansio import Outcome
@@ -47,7 +48,7 @@ def logged(test: Any) -> list[str]:
 
     @implementer(ILogObserver)
     def observe(event: Any) -> None:
-        if event["log_level"] >= LogLevel.info and str(event.get("log_namespace", "")).startswith("connectd.net.tls"):
+        if event["log_level"] >= LogLevel.info and event.get("log_namespace") == "connectd.net.certificate_file":
             lines.append(event["log_format"].format(**event))
 
     globalLogPublisher.addObserver(observe)
@@ -126,12 +127,28 @@ class RenewalTests(SynchronousTestCase):
         """A file that could not be read is read again once its owner or mode is another."""
         self.file.put(make_certificate(["second.example"]))
         refused = CertificateError("this user may not read it")
-        with mock.patch("connectd.net.tls.read_certificate", side_effect=refused):
+        with mock.patch.object(self.tls.file, "_read", side_effect=refused):
             self.clock.advance(LOOK_INTERVAL)
         self.assertEqual(self.name(), "CN=first.example")
         os.chmod(self.file.path, 0o640)
         self.clock.advance(LOOK_INTERVAL)
         self.assertEqual(self.name(), "CN=second.example")
+
+    def test_unfit_for_openssl(self) -> None:
+        """CH-10: what OpenSSL does not take keeps the former one, too, and is one line at the start."""
+        before = self.tls.serverConnectionForTLS(None).get_context()
+        refused = SSL.Error([("SSL routines", "", "ca md too weak")])
+        with mock.patch("connectd.net.tls.server_context", side_effect=refused):
+            self.file.put(make_certificate(["second.example"]))
+            self.clock.advance(LOOK_INTERVAL)
+            with self.assertRaises(CertificateError) as caught:
+                ServerTLS("toy", self.file.path, self.clock)
+        self.assertEqual(self.name(), "CN=first.example")
+        self.assertIs(self.tls.serverConnectionForTLS(None).get_context(), before)
+        (line,) = self.lines
+        problem = f"{self.file.path}: OpenSSL does not take it: ca md too weak"
+        self.assertEqual(line, f"toy: the new certificate is not used, the former goes on: {problem}")
+        self.assertEqual(str(caught.exception), f"toy: certificate: {problem}")
 
     def test_removed_file(self) -> None:
         """CH-10: so does one that is gone for a while."""
@@ -429,7 +446,7 @@ class TrustTests(SocketCase):
         pem = bare_certificate()
         leaf = x509.load_pem_x509_certificate(pem)
         key: Any = load_pem_private_key(pem[pem.index(b"-----BEGIN PRIVATE") :], None)
-        self.listener.tls._context = server_context(Certificate((leaf,), key, b""))
+        self.listener.tls.file.current = server_context(Certificate((leaf,), key, b""))
         fault = "it has no subjectAltName, so it could be anybody's"
         self.assertEqual(await self.refused(Trust("old.example", pins=[pin_of(leaf)])), fault)
         self.outcomes.events.clear()

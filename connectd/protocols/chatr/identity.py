@@ -45,12 +45,20 @@ class PassphraseNeeded(IdentityError):
 class Identity:
     """A client's UUID and private key.
 
+    Making one signs, 5 ms of work for a key of 4,096 bits and 30 ms for 8,192: it is to be done where one may wait.
+
     :param uuid: who it is.
     :param private: its key.
     """
 
     uuid: UUID
     private: RSAPrivateKey = attrs.field(repr=False)
+    signature: bytes = attrs.field(init=False, repr=False, eq=False)
+    """What a Connect shows (CH-2). In version 1 it is always the same, and as good as the key: a secret."""
+
+    @signature.default
+    def _sign_uuid(self) -> bytes:
+        return sign_uuid(self.private, self.uuid)
 
     @property
     def key(self) -> bytes:
@@ -61,11 +69,6 @@ class Identity:
     def fingerprint(self) -> str:
         """How the key is named where it is shown or banned."""
         return fingerprint(self.key)
-
-    @property
-    def signature(self) -> bytes:
-        """What a Connect shows (CH-2). In version 1 it is always the same, and as good as the key: a secret."""
-        return sign_uuid(self.private, self.uuid)
 
     def sign(self, body: bytes) -> bytes:
         """Sign a registration's body (CH-20)."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from unittest import mock
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from connectd.protocols.chatr.client import ChatrDialogue
 from connectd.protocols.chatr.identity import Identity, IdentityError, PassphraseNeeded, generate, load, save
 from connectd.protocols.chatr.keys import verify_uuid
+from connectd.protocols.chatr.packets import Connect
+from connectd.protocols.chatr.settings import ChatrClientSettings
 from tests.protocols.chatr.scene import identity, private_key, temporary_folder
 
 
@@ -116,6 +121,16 @@ class SignatureTests(SynchronousTestCase):
         ):
             self.assertFalse(verify_uuid(one.key, wrong, one.uuid))
 
+    def test_signed_once(self) -> None:
+        """CH-2: it is made with the identity, and not in the reactor at each connection."""
+        one = identity(1)
+        with mock.patch("connectd.protocols.chatr.identity.sign_uuid", side_effect=AssertionError):
+            dialogue = ChatrDialogue(Clock(), ChatrClientSettings(), one)
+            for _ in range(2):
+                machine = dialogue.make_machine(0.0)
+                machine.transport_ready(0.0)
+                self.assertEqual(machine.data_to_send(), Connect(1, one.uuid, one.signature).encode())
+
     def test_nobody(self) -> None:
         """CH-2, COM-10: an unknown UUID is a no, after the same work: a decoy of the signature's size is asked."""
         one = identity(1)
@@ -125,8 +140,6 @@ class SignatureTests(SynchronousTestCase):
 
     def test_same_work(self) -> None:
         """CH-2, COM-10: exactly one RSA operation, of the size of the signature, whoever is asked for."""
-        from unittest import mock
-
         from connectd.protocols.chatr import keys
 
         sizes: list[int] = []

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from connectd.protocols.chatr import machine, packets, registration, rendezvous
+from connectd.protocols.chatr import packets, registration, rendezvous, server_machine, side
 from connectd.protocols.chatr.settings import ChatrClientSettings, ChatrSettings
 from tests.test_documentation import blocks, page, section
 
@@ -53,7 +53,7 @@ class PageTests(SynchronousTestCase):
         rows = re.findall(r"^\| (\d) \| (\w+) \| (\w+) \|", page(PAGE), re.MULTILINE)
         self.assertEqual([(int(opcode), name) for opcode, name, _ in rows], list(enumerate(PACKETS)))
         client = {name for _, name, sender in rows if sender in ("client", "both")}
-        allowed = {opcode for opcodes in machine._SERVER_OPCODES.values() for opcode in opcodes}
+        allowed = {opcode for opcodes in server_machine._OPCODES.values() for opcode in opcodes}
         self.assertEqual({PACKETS[opcode] for opcode in allowed}, client)
 
     def test_every_rule(self) -> None:
@@ -64,7 +64,12 @@ class PageTests(SynchronousTestCase):
     def test_texts(self) -> None:
         """CH-1 to CH-5: what the server says is in the table, in these words."""
         said = section(page(PAGE), "### What the server says")
-        for text in (machine.INVALID_PACKET, machine.FAILED_TO_VERIFY, machine.ALREADY_CONNECTED, machine.TIME_OUT):
+        for text in (
+            side.INVALID_PACKET,
+            server_machine.FAILED_TO_VERIFY,
+            server_machine.ALREADY_CONNECTED,
+            server_machine.TIME_OUT,
+        ):
             self.assertIn(f"`{text}`", said)
 
     def test_statuses(self) -> None:
@@ -79,19 +84,19 @@ class PageTests(SynchronousTestCase):
         text = page(PAGE)
         settings, client = ChatrSettings(), ChatrClientSettings()
         for sentence, number in (
-            ("| a frame before Connected | 2 KiB |", machine.MAXIMUM_FIRST_FRAME // 1024 - 2),
-            ("| a frame after it | 8 KiB |", machine.MAXIMUM_FRAME // 1024 - 8),
+            ("| a frame before Connected | 2 KiB |", server_machine.MAXIMUM_FIRST_FRAME // 1024 - 2),
+            ("| a frame after it | 8 KiB |", side.MAXIMUM_FRAME // 1024 - 8),
             ("| a String | 1 KiB |", packets.MAXIMUM_STRING // 1024 - 1),
-            ("waits, up to 16 KiB,", machine.ServerMachine.held_limit // 1024 - 16),
+            ("waits, up to 16 KiB,", server_machine.ServerMachine.held_limit // 1024 - 16),
             ("| pending requests of a requester | 32 |", rendezvous.REQUESTS_PER_REQUESTER - 32),
             ("| pending requests to a target | 64 |", rendezvous.REQUESTS_PER_TARGET - 64),
             ("| requests | 1 a second, 10 at once |", rendezvous.REQUEST_RATE - 1 or rendezvous.REQUEST_BURST - 10),
             ("A request is pending for 30 seconds", rendezvous.PENDING_TIME - 30),
             ("together | 30 s (`handshake_timeout`)", settings.handshake_timeout - 30),
             ("whole Connect | 10 s (`connect_timeout`)", settings.connect_timeout - 10),
-            ("and waits 3 seconds.", machine.PROBE_TIMEOUT - 3),
-            ("the next 5 seconds after the matching Pong", machine.PING_INTERVAL - 5),
-            ("in the 15 seconds after a Ping", machine.PING_TIMEOUT - 15),
+            ("and waits 3 seconds.", server_machine.PROBE_TIMEOUT - 3),
+            ("the next 5 seconds after the matching Pong", server_machine.PING_INTERVAL - 5),
+            ("in the 15 seconds after a Ping", server_machine.PING_TIMEOUT - 15),
             ("came for 30 seconds (`silence_timeout`)", client.silence_timeout - 30),
             ("on\n`peer_port` (1231)", client.peer_port - 1231),
             ("a body over 16 KiB", registration.MAXIMUM_BODY // 1024 - 16),
