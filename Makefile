@@ -28,6 +28,7 @@ $(BIN)/.documenting: $(BIN)/.installed
 run: $(BIN)/.installed  ## Start a demonstration on loopback, in the foreground
 	@test -f $(RUN_DIRECTORY)/connectd.toml || $(BIN)/connectctl init $(RUN_DIRECTORY)
 	@$(BIN)/connectctl --config $(RUN_DIRECTORY)/connectd.toml check
+	@sed 's,\.venv/,$(VENV)/,; s,run/,$(RUN_DIRECTORY)/,g' etc/demonstration.txt
 	@cd $(RUN_DIRECTORY) && exec $(abspath $(BIN))/twistd --nodaemon --pidfile= connectd --config connectd.toml
 
 test: $(BIN)/.installed  ## Run the whole test suite

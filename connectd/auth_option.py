@@ -31,3 +31,5 @@ class AuthOption(strcred.AuthOptionMixin):
         except CredentialsError as error:
             raise usage.UsageError(str(error)) from error
         self.auth = (*self.auth, description)
+
+    opt_auth.__doc__ = " ".join((opt_auth.__doc__ or "").split())  # --help prints it as it is, line ends and all

@@ -665,6 +665,10 @@ class TableTests(unittest.SynchronousTestCase):
         there = dict(commands(connectctl))
         pages = [path.read_text(encoding="utf-8") for path in (*DOCS.glob("**/*.md"), ROOT / "README.rst")]
         lines = [line for text in pages for line in re.findall(r"\$ connectctl ([^\n|]*)", text)]
+        demonstration = (ROOT / "etc" / "demonstration.txt").read_text(encoding="utf-8")
+        tried = re.findall(r"connectctl ([^\n;(]*)", demonstration)
+        self.assertGreater(len(tried), 5)
+        lines += tried
         self.assertGreater(len(lines), 5)
         for line in lines:
             words = re.sub(r"--config \S+|--json ?", "", line).split()
@@ -672,6 +676,19 @@ class TableTests(unittest.SynchronousTestCase):
             self.assertIn(name, there, line)
             options = {option for parameter in there[name].params for option in parameter.opts}
             self.assertEqual({word for word in words if word.startswith("--")} - options, set(), line)
+
+    def test_demonstration(self) -> None:
+        """What ``make run`` says to try is about what it serves: every protocol, at ports that are listened on."""
+        text = (ROOT / "etc" / "demonstration.txt").read_text(encoding="utf-8")
+        for name, protocol in registry.protocols().items():
+            with self.subTest(name):
+                self.assertRegex(text, rf"(?mi)^  {name} +connectctl ")
+                served = [values for values in protocol.demonstration() if "generation" in values]
+                for values in served:
+                    port = values["listen"].split(":")[1]
+                    self.assertIn(f"{port} {values['generation']}", text)
+        (password,) = (values["password"] for values in registry.protocol("alloy").demonstration())
+        self.assertIn(f"(password: {password})", text)
 
     def test_metrics(self) -> None:
         daemon = Daemon.from_settings([LektSettings(listen="tcp:0:interface=127.0.0.1")], reactor=Clock())

@@ -53,7 +53,8 @@ class Trace:
             if self._json:
                 print_json_line({"milliseconds": self.milliseconds, "step": step, "detail": detail})
             else:
-                click.echo(f"{self.milliseconds:10.3f} ms  {printable(step)}: {printable(detail)}")
+                what = f"{printable(step)}: {printable(detail)}" if detail else printable(step)
+                click.echo(f"{self.milliseconds:10.3f} ms  {what}")
         except BrokenPipeError:
             nobody_reads()
 

@@ -35,10 +35,13 @@ from connectd.net.tls import CIPHERS, DirectTLS
 from connectd.net.transport_faults import TransportFault
 from connectd.sansio import Outcome
 
+UNPINNED: Final = "it is self-signed and not pinned"
+"""What is wrong with a certificate that its own key signed, and that nobody named."""
+
 _FAULTS: Final = {
     9: "it is not valid yet",
     10: "it has expired",
-    18: "it is self-signed and not pinned",
+    18: UNPINNED,
     19: "it leads to an authority that is not trusted",
     20: "it comes from an authority that is not trusted",
     21: "it comes from an authority that is not trusted",

@@ -68,6 +68,7 @@ class ProbeTests(ProbeCase):
             seen.extend((url, reactor))
             report("hello", "sent")
             report("welcome", "to \x1b[2J")
+            report("nothing", "")
             return succeed(None)
 
         self.toy.probing = probing
@@ -78,7 +79,8 @@ class ProbeTests(ProbeCase):
             [
                 "    10.500 ms  hello: sent",
                 "    21.000 ms  welcome: to \\x1b[2J",
-                "    31.500 ms  the whole process went well",
+                "    31.500 ms  nothing",
+                "    42.000 ms  the whole process went well",
             ],
         )
         self.assertEqual(seen, [URL, self.clock])

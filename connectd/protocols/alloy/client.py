@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from connectd.credentials import CredentialsError
 from connectd.net.certificates import CertificateError, read_certificates
 from connectd.net.client import ConnectionEnded, Dialogue
 from connectd.net.connection import Connection, Refused
 from connectd.net.outgoing import HANDLING
-from connectd.net.quic import ClientParameters, Identity, IdentityError, QuicClientEndpoint, Trust
+from connectd.net.quic import ClientParameters, Identity, IdentityError, QuicClientEndpoint, QuicConnectError, Trust
 from connectd.net.url import ServerURL, URLError, parse_url
 from connectd.protocols.alloy.asset_download import AssetDownload
 from connectd.protocols.alloy.asset_store import AssetError, AssetStore
@@ -133,6 +134,8 @@ class AlloyClient(Dialogue):
         if self.connection is None:
             self._change(ConnectionState.DISCONNECTED)
             self._close_tokens()
+        if failure.check(QuicConnectError) is not None and str(failure.value).startswith("TLS: bad certificate"):
+            return Failure(QuicConnectError(f"{failure.value}; pin=SHA-256 or authority=FILE says whom to trust"))
         return failure
 
     def _close_tokens(self) -> None:

@@ -64,6 +64,9 @@ _EXPECTED: Final[dict[tuple[bool, State], tuple[type[Packet], ...]]] = {
 }
 """What a server may say, by whether it speaks first, and the state."""
 
+ANOTHER_GENERATION: Final = "; the server may be of another generation, which generation=auto finds out"
+"""The way out where the first packet is not the one that was expected."""
+
 _ANY_VERSION: Final = frozenset(one.number(ProtocolVersion) for one in GENERATIONS.values() if one.server_first)
 
 
@@ -164,7 +167,8 @@ class ClientMachine(FrameMachine):
             if number == generation.number(kind):
                 return kind, HANDSHAKE_LIMIT
         names = " or ".join(kind.__name__ for kind in expected)
-        raise Malformed(f"packet {number}, expected was {names}", 0)
+        first = self._state in (State.VERSION, State.PROTOCOL)
+        raise Malformed(f"packet {number}, expected was {names}{ANOTHER_GENERATION if first else ''}", 0)
 
     def _packet(self, packet: Any, size: int, compressed: bool, now: float) -> list[Event]:
         detail, events = _MEANINGS[type(packet)](self, packet, compressed)
@@ -182,7 +186,8 @@ class ClientMachine(FrameMachine):
             generation = self.generation = found
         expected = self._settings.version if generation is SEED else generation.version
         if packet.version != expected:
-            raise self._refused(f"the server speaks version {packet.version}, we speak {expected} ({generation.name})")
+            ours = f"we speak {expected} ({generation.name})"
+            raise self._refused(f"the server speaks version {packet.version}, {ours}{ANOTHER_GENERATION}")
         return f"version {packet.version}: {generation.name}", [self._connect()]
 
     def _protocol(self, packet: ProtocolResponse, compressed: bool) -> tuple[str, list[Event]]:

@@ -149,10 +149,11 @@ class LoopbackTests(SocketCase):
             )
             self.assertEqual(client.state.value, "PLAY")
             await client.hang_up()
-        for query in (f"pin={'0' * 64}", ""):
+        for query, way_out in ((f"pin={'0' * 64}", "its SHA-256 is"), ("", "pin=SHA-256 or authority=FILE")):
             with self.assertRaises(Exception) as caught:
                 await plugin.connect(f"alloy://ann@127.0.0.1:{port}?{query}", reactor, password=b"swordfish")
             self.assertIn("certificate", str(caught.exception))
+            self.assertIn(way_out, str(caught.exception))
 
     async def test_nobody_there(self) -> None:
         """A port on which nothing listens is told soon, and so are names that do not exist."""

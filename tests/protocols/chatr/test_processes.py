@@ -112,7 +112,9 @@ class CommandTests(ProcessCase):
         self.assertIn("has a new key", self.control("chatr", "register", "--replace", "--identity", "bob.pem", *places))
         self.control("probe", probe)
         unpinned = self.control("probe", f"chatr://127.0.0.1:{connect}?identity=bob.pem", status=1)
-        self.assertIn("the server's certificate is refused: it is self-signed and not pinned", unpinned)
+        self.assertIn(
+            "the server's certificate is refused: it is self-signed and not pinned; certificate=FILE pins it", unpinned
+        )
         self.assertIn("no such identity file", self.control("chatr", "show", "--identity", "no.pem", status=1))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from connectd.protocols.starbound.client_machine import ANOTHER_GENERATION
 from connectd.protocols.starbound.events import ChallengeReceived, PacketReceived, PacketSent
 from connectd.protocols.starbound.frames import Frame, read_header
 from connectd.protocols.starbound.generations import GENERATIONS, OPENSB
@@ -118,7 +119,9 @@ class LoginTests(SynchronousTestCase):
         pair = Pair(server("seed", version=700), client("seed")).run()
         self.assertEqual(pair.established, (False, False))
         (end,) = [event for event in pair.client_events if isinstance(event, Ended)]
-        self.assertEqual(end, Ended(Outcome.REFUSED, "the server speaks version 700, we speak 628 (seed)", 2))
+        self.assertEqual(
+            end, Ended(Outcome.REFUSED, "the server speaks version 700, we speak 628 (seed)" + ANOTHER_GENERATION, 2)
+        )
         self.assertEqual(pair.client.data_to_send(), b"")
         self.assertEqual(Pair(server("seed", version=700), client("seed", version=700)).run().established, (True, True))
 
@@ -424,6 +427,7 @@ class ServerTests(SynchronousTestCase):
                     served.say(packet)
                     self.assertEqual(served.ended.outcome, Outcome.MALFORMED, (name, reach, packet))
                     self.assertIn("expected was", served.ended.reason)
+                    self.assertEqual(ANOTHER_GENERATION in served.ended.reason, reach == "new")
 
     def test_large_packets(self) -> None:
         """COM-2: a client believes 4 KiB before acceptance."""
