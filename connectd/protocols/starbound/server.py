@@ -141,6 +141,10 @@ class StarboundListener(Listener):
     def startService(self) -> None:
         self.slices.startService()
         super().startService()
+        if self._wants_ships:
+            # As the user that the daemon has become.
+            for problem in self.settings.look_at_spool():
+                log.error("{title}: {problem}", title=self.title, problem=problem)
 
     def stopService(self) -> Deferred[None]:
         return super().stopService().addCallback(self._stopped)

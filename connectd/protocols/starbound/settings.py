@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterable
 
 import attrs
 
@@ -128,6 +130,22 @@ class StarboundSettings(AccountListenerSettings):
         "files (SB-8).",
         path=True,
     )
+
+    def look(self) -> Iterable[str]:
+        """Whether ships can be kept where the settings say; the system's own place is not looked at."""
+        if self.spool_directory:
+            yield from self.look_at_spool()
+
+    def look_at_spool(self) -> Iterable[str]:
+        """Whether ships can be kept, wherever that is (SB-8). Makes a temporary file, and nothing stays of it."""
+        try:
+            tempfile.TemporaryFile(dir=self.spool_directory or None, buffering=0).close()
+        except OSError as error:
+            place = self.spool_directory or "the system's place for temporary files"
+            yield (
+                f"spool_directory: ships cannot be kept in {place}: {error.strerror or error} "
+                "(name a directory that exists and may be written)"
+            )
 
     @property
     def generations(self) -> tuple[str, ...]:

@@ -580,6 +580,18 @@ class ShipTests(Scene):
             jobs.pop(0).callback(None)
         self.assertTrue(connection.ended)
 
+    def test_no_place(self) -> None:
+        """SB-8: where the handler wants ships and there is no place for them, that is told at the start."""
+        logged = record_log(self)
+        self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
+        self.serve("seed", spool_directory="/nowhere/at/all")
+        self.assertEqual(logged, [])
+        self.serve("seed", handler="ships")
+        self.assertEqual(logged, [])
+        self.serve("seed", handler="ships", spool_directory="/nowhere/at/all")
+        self.assertEqual(len(logged), 1)
+        self.assertIn("spool_directory: ships cannot be kept in /nowhere/at/all: No such file", str(logged))
+
     def test_disk_is_full(self) -> None:
         """Then the player is not let in, and the operator hears what to do."""
         logged = record_log(self)
