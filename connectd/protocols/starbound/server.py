@@ -215,7 +215,7 @@ class StarboundListener(Listener):
         if refusal is not None:
             connection.call(partial(_refuse, machine, refusal))
         elif server_first:
-            connection.decide(self.turnstile.enter(), partial(self._challenge, connection))
+            connection.decide(self.turnstile.enter(self._source(connection)), partial(self._challenge, connection))
         elif event.account:
             connection.call(machine.challenge)
         else:

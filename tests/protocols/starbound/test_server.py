@@ -395,6 +395,17 @@ class RushTests(Scene):
             self.successResultOf(one)
         self.assertEqual((listener.session_count, listener.turnstile.waiting), (200, 0))
 
+    def test_sources_take_turns(self) -> None:
+        """SB-5: who comes after many of one source waits for one of them."""
+        listener = self.serve("seed")
+        room = 0
+        listener.turnstile._room = lambda: room
+        dialled = [self.dial(listener, host=host) for host in (*3 * ("192.0.2.1",), "192.0.2.2")]
+        room = 1
+        listener.turnstile.look()
+        self.network.advance(5)
+        self.assertEqual([self.successResultOf(one).client_id for one in dialled], [1, 3, 4, 2])
+
     def test_too_many_wait(self) -> None:
         """SB-5: who answers when as many wait as may hears that the server is full."""
         listener = self.serve("seed", hashes_in_work=1, hashes_waiting=2)
