@@ -113,6 +113,13 @@ class StarboundSettings(AccountListenerSettings):
         unit="bytes",
         check=at_least(65_536),
     )
+    spool_limit: int = key(
+        1024 * MEGABYTE,
+        "What the ships of all peers that have not logged in may take up in temporary files together on this listener; "
+        "beyond it the newest of the source whose ships take up most is closed (SB-8).",
+        unit="bytes",
+        check=at_least(65_536),
+    )
     frame_limit: int = key(
         64 * MEGABYTE,
         "The largest packet frame of an accepted player, compressed or not (SB-22).",

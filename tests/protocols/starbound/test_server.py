@@ -512,6 +512,32 @@ class RushTests(Scene):
         for peer in (first, second, third):
             peer.reset()
 
+    def test_ships_on_disk(self) -> None:
+        """SB-8: what goes to temporary files before login has a bound too, which gives way as memory does; the ships of
+        those inside do not count."""
+        self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
+        listener = self.serve("seed", spool_limit=2_000_000, handler="ships")
+        who = ClientConnect(name="Bob", species="human", shipworld=bytes(1_500_000), account="ann")
+        inside = self.enter(listener, player=who)
+        self.assertEqual((listener.stored.total, len(listener.stored)), (0, 0))
+        frame = GENERATIONS["seed"].encode(who)
+        first, second, third = (self.network.raw(listener, host=f"192.0.2.{number}") for number in (7, 7, 9))
+        for peer, count in ((first, 900_000), (second, 600_000), (third, 300_000)):
+            peer.send(frame[:count])
+        self.network.settle()
+        self.assertEqual(self.network.recorder.outcomes, [])
+        self.assertTrue(1_700_000 < listener.stored.total <= 1_800_000)
+        third.send(frame[300_000:700_000])
+        self.network.settle()
+        self.assertEqual(self.network.recorder.outcomes, ["limited"])
+        self.assertEqual((first.finished, second.finished, third.finished), (False, True, False))
+        self.assertIn("take up too much space", self.network.recorder.named("ended")[0]["reason"])
+        self.assertIsNone(inside.ended)
+        for peer in (first, second, third):
+            peer.reset()
+        self.network.settle()
+        self.assertEqual((listener.stored.total, len(listener.stored)), (0, 0))
+
 
 class ShipTests(Scene):
     """The ship, for a handler that wants it (SB-8)."""

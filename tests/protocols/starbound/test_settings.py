@@ -20,6 +20,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((settings.rounds, settings.version, settings.anonymous), (5000, 0x274, False))
         self.assertEqual((settings.hash_budget, settings.hashes_waiting), (0.5, 64))
         self.assertEqual((settings.client_connect_limit, settings.login_memory), (8 << 20, 256 << 20))
+        self.assertEqual(settings.spool_limit, 1 << 30)
         self.assertEqual((settings.generation_wait, settings.frame_limit), (0.3, 64 << 20))
         self.assertEqual(StarboundClientSettings().max_rounds, 100_000)
 
