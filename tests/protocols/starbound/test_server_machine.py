@@ -952,6 +952,16 @@ class SessionTests(SynchronousTestCase):
                     for most, _ in understood:
                         self.assertLessEqual(most, 128)
 
+    def test_all_of_a_turn(self) -> None:
+        """What a turn's reading leaves of it does not decide whether the end of a zstd stream counts as a packet."""
+        for count in range(100, 132):
+            peer = Peer("opensb")
+            peer.separate = True
+            peer.say(ProtocolRequest(747), compressed=True)
+            frame = peer.generation.encode(player("ann", capabilities=("a",) * count))
+            events = peer.raw(zstd_compress(frame) + zstd_compress(b"") * 2)
+            self.assertIsInstance(events[-1], ConnectRequested, f"{count} strings")
+
     def most_in_a_turn(self, name: str, pieces: list[bytes]) -> tuple[int, Event]:
         """How many elements one turn reads at most, and the last event that comes of it all."""
         peer = Peer(name)
