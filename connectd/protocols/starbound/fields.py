@@ -7,6 +7,7 @@ where bytes are missing, so that a packet of megabytes is neither kept whole nor
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -45,7 +46,20 @@ class Source:
     :param longest: bytes of any one string or byte array that is kept; as many as can be unless given.
     """
 
-    __slots__ = ("buffer", "complete", "elements", "keep", "kept", "longest", "most", "most_kept", "position", "sink")
+    __slots__ = (
+        "allowance",
+        "buffer",
+        "complete",
+        "elements",
+        "keep",
+        "kept",
+        "longest",
+        "most",
+        "most_kept",
+        "pausing",
+        "position",
+        "sink",
+    )
 
     def __init__(
         self,
@@ -68,6 +82,10 @@ class Source:
         """Of these, how many are kept as parts of the packet."""
         self.elements = 0
         """How many things were read, for whoever has to be done in time."""
+        self.allowance = sys.maxsize
+        """How many more may be read before the reader pauses; whoever reads in turns sets it anew for each."""
+        self.pausing = False
+        """The reader stopped because of that, and not because bytes are missing."""
         self.complete = False
         """No more bytes will come."""
 
@@ -95,6 +113,16 @@ class Source:
         self.position += count
         del self.buffer[:count]
 
+    def spend(self, count: int) -> bool:
+        """Note that so many things were read.
+
+        :return: whether to pause: then the reader stops here, once, though it has bytes.
+        """
+        self.elements += count
+        self.allowance -= count
+        self.pausing = self.allowance <= 0
+        return self.pausing
+
     def take(self, count: int) -> bytes:
         """That many bytes, which are there."""
         data = bytes(self.buffer[:count])
@@ -110,7 +138,7 @@ class Source:
 
 
 Reading = Generator[None, None, Any]
-"""Reads one field: stops where bytes are missing, and has its value as result."""
+"""Reads one field: stops where bytes are missing, or to pause, and has its value as result."""
 
 
 @attrs.frozen(eq=False)
@@ -176,12 +204,12 @@ def _read_optional_uuid(source: Source) -> Reading:
 
 def _read_variant(source: Source) -> Reading:
     scanner = VariantScanner()
-    before = 0
-    while not _relative(source, scanner.scan, source.buffer, source.room):
-        source.elements += scanner.nodes - before
+    done = False
+    while not done:
         before = scanner.nodes
-        yield
-    source.elements += scanner.nodes - before
+        done = _relative(source, scanner.scan, source.buffer, source.room, source.allowance)
+        if source.spend(scanner.nodes - before) or not done:
+            yield
     return EncodedVariant(source.take(scanner.offset))
 
 
@@ -200,7 +228,8 @@ def _read_strings(source: Source) -> Reading:
     strings = []
     for _ in range(count):
         strings.append((yield from _read_string(source)))
-        source.elements += 1
+        if source.spend(1):
+            yield
     return tuple(strings)
 
 
@@ -257,7 +286,8 @@ def _read_world_chunks(source: Source) -> Reading:
             source.pass_on(place)
             place = 0
             yield from _pass_world_chunk(source)
-        source.elements += 1
+        if source.spend(1):
+            yield
     source.pass_on(place)
     return ()
 

@@ -26,7 +26,7 @@ COMPRESSION_MARGIN: Final = 128
 
 FRAMES_PER_TURN: Final = 1024
 ZSTD_FRAMES_PER_TURN: Final = 128
-ELEMENTS_PER_TURN: Final = 4096
+ELEMENTS_PER_TURN: Final = 128
 BYTES_PER_TURN: Final = 1 << 20
 """How much of what a peer has sent becomes events in one turn of the reactor; the rest waits for the next. A few
 bytes can inflate to millions of packets."""
@@ -267,7 +267,9 @@ class FrameMachine(Machine):
         return True
 
     def _more(self, body: _Body, stream: bytearray, now: float) -> list[Event] | None:
-        """Take the next piece of the frame."""
+        """Take the next piece of the frame, or go on with the last."""
+        if body.reader is not None and body.reader.source.pausing:
+            return self._parse(body, body.reader, b"", body.reader.source.complete, now)
         inflater = body.inflater
         data = b""
         if inflater is None or inflater.wants_input:
@@ -287,14 +289,24 @@ class FrameMachine(Machine):
         if body.reader is None:
             body.pieces.append(data)
             return self._whole(body) if complete else []
-        source = body.reader.source
+        return self._parse(body, body.reader, data, complete, now)
+
+    def _parse(self, body: _Body, reader: PacketReader, data: bytes, complete: bool, now: float) -> list[Event]:
+        """Read what a packet's next bytes say, as much of it as may be read in a turn.
+
+        :param complete: no more of them will come.
+        """
+        source = reader.source
         before = source.elements
         if body.packet is None:
-            body.packet = body.reader.feed(data, complete=complete)
+            source.allowance = max(1, int((1 - self._work) * ELEMENTS_PER_TURN))
+            body.packet = reader.feed(data, complete=complete)
         else:
             source.buffer += data
         self._work += (source.elements - before) / ELEMENTS_PER_TURN
         events = self._handed_out()
+        if source.pausing:
+            return events
         if body.packet is not None and source.buffer:
             raise Malformed(f"bytes follow the {type(body.packet).__name__} in its frame", source.position)
         if complete:

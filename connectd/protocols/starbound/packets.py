@@ -291,20 +291,21 @@ class PacketReader:
         """Take the next bytes of the payload.
 
         :param complete: they are the last.
-        :return: the packet once it is whole, else None. Further calls without data give those that follow it.
-            With ``complete`` it is a packet for certain.
+        :return: the packet once it is whole, else None. Further calls without data give those that follow it, or go on
+            where the source is ``pausing``. With ``complete`` it is a packet for certain, unless it is.
         :raises Malformed: where the bytes are none; its offset counts from the payload's beginning.
         """
         source = self.source
         if data:
             source.buffer += data
         source.complete = complete
+        source.pausing = False
         try:
             next(self._reading)
         except StopIteration as end:
             self._reading = self._read()
             return end.value
-        if complete:
+        if complete and not source.pausing:
             raise Malformed(f"{self._kind.__name__} is cut off", source.position + len(source.buffer))
         return None
 

@@ -52,6 +52,7 @@ SHIPWORLD: Final = "shipworld"
 """What a handler says with ``wants("starbound")`` to get players' ships (SB-8)."""
 
 TOO_MUCH: Final = "Peers that have not logged in hold too much memory"
+TOO_MUCH_STORED: Final = "The ships of peers that have not logged in take up too much space"
 
 LONGEST_SHOWN: Final = 64
 """Characters of a name that are shown to operators."""
@@ -109,6 +110,8 @@ class StarboundListener(Listener):
         """What disk work is done with."""
         self.players = Players()
         self.memory: LoginMemory[Connection] = LoginMemory()
+        self.stored: LoginMemory[Connection] = LoginMemory()
+        """What they hold in temporary files."""
         self.slices = Slices(context.reactor, freed=self._look)
         self.turnstile = Turnstile(context.reactor, lambda: self.slices.room)
         self._uuid = context.random(16)
@@ -141,6 +144,10 @@ class StarboundListener(Listener):
     def startService(self) -> None:
         self.slices.startService()
         super().startService()
+        if self._wants_ships:
+            # As the user that the daemon has become.
+            for problem in self.settings.look_at_spool():
+                log.error("{title}: {problem}", title=self.title, problem=problem)
 
     def stopService(self) -> Deferred[None]:
         return super().stopService().addCallback(self._stopped)
@@ -211,7 +218,7 @@ class StarboundListener(Listener):
         if refusal is not None:
             connection.call(partial(_refuse, machine, refusal))
         elif server_first:
-            connection.decide(self.turnstile.enter(), partial(self._challenge, connection))
+            connection.decide(self.turnstile.enter(self._source(connection)), partial(self._challenge, connection))
         elif event.account:
             connection.call(machine.challenge)
         else:
@@ -245,7 +252,7 @@ class StarboundListener(Listener):
         try:
             super().connection_ended(connection, event)
         finally:
-            self.memory.forget(connection)
+            self._forget(connection)
             self._return_ticket(connection)
             guest = self._guests.pop(connection, None)
             if guest is not None:
@@ -363,22 +370,33 @@ class StarboundListener(Listener):
             return _refuse(machine, refusal, now)
         guest.account = account
         guest.client_id = self.players.enter(guest.uuid)
-        self.memory.forget(connection)
+        self._forget(connection)
         return machine.accept(guest.client_id, now)
 
     # What they hold
 
     def weigh(self, connection: Connection) -> None:
-        """Note what a peer holds before it has logged in; where all of them hold too much, the newest of the source
-        that holds most has to go (SB-8)."""
+        """Note what a peer holds before it has logged in, in memory and on disk; where all of them hold too much, the
+        newest of the source that holds most has to go (SB-8)."""
         if not connection.machine.ended:
             guest = self._guests.get(connection)
-            ship = 0 if guest is None or guest.ship is None else guest.ship.held
-            self.memory.note(connection, connection.machine.held + ship, self._source)
-        while self.memory.total > self.settings.login_memory:
-            victim = self.memory.victim()
-            self.memory.forget(victim)
-            victim.close(Outcome.LIMITED, TOO_MUCH)
+            ship = None if guest is None else guest.ship
+            self.memory.note(connection, connection.machine.held + (0 if ship is None else ship.held), self._source)
+            if ship is not None and ship.stored:
+                self.stored.note(connection, ship.stored, self._source)
+        self._relieve(self.memory, self.settings.login_memory, TOO_MUCH)
+        self._relieve(self.stored, self.settings.spool_limit, TOO_MUCH_STORED)
+
+    def _relieve(self, memory: LoginMemory[Connection], most: int, reason: str) -> None:
+        while memory.total > most:
+            victim = memory.victim()
+            self._forget(victim)
+            victim.close(Outcome.LIMITED, reason)
+
+    def _forget(self, connection: Connection) -> None:
+        """A peer has logged in, or is gone."""
+        self.memory.forget(connection)
+        self.stored.forget(connection)
 
     def _source(self, connection: Connection) -> str:
         limits = self.context.admission.limits

@@ -221,6 +221,8 @@ class ServerMachine(FrameMachine):
         decoder = self._decoder
         if decoder is None:
             return True
+        # However much the turn has done before: an honest client's is no reason to take it for more.
+        self._work = 0.0
         try:
             while not self._plain and self._work < 1 and self._decode(decoder):
                 pass

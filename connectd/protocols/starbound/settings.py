@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterable
 
 import attrs
 
@@ -111,6 +113,13 @@ class StarboundSettings(AccountListenerSettings):
         unit="bytes",
         check=at_least(65_536),
     )
+    spool_limit: int = key(
+        1024 * MEGABYTE,
+        "What the ships of all peers that have not logged in may take up in temporary files together on this listener; "
+        "beyond it the newest of the source whose ships take up most is closed (SB-8).",
+        unit="bytes",
+        check=at_least(65_536),
+    )
     frame_limit: int = key(
         64 * MEGABYTE,
         "The largest packet frame of an accepted player, compressed or not (SB-22).",
@@ -128,6 +137,22 @@ class StarboundSettings(AccountListenerSettings):
         "files (SB-8).",
         path=True,
     )
+
+    def look(self) -> Iterable[str]:
+        """Whether ships can be kept where the settings say; the system's own place is not looked at."""
+        if self.spool_directory:
+            yield from self.look_at_spool()
+
+    def look_at_spool(self) -> Iterable[str]:
+        """Whether ships can be kept, wherever that is (SB-8). Makes a temporary file, and nothing stays of it."""
+        try:
+            tempfile.TemporaryFile(dir=self.spool_directory or None, buffering=0).close()
+        except OSError as error:
+            place = self.spool_directory or "the system's place for temporary files"
+            yield (
+                f"spool_directory: ships cannot be kept in {place}: {error.strerror or error} "
+                "(name a directory that exists and may be written)"
+            )
 
     @property
     def generations(self) -> tuple[str, ...]:

@@ -56,6 +56,11 @@ class Spool:
         return len(self._memory)
 
     @property
+    def stored(self) -> int:
+        """How many bytes are in a file, or on their way to it."""
+        return self.size - len(self._memory) if self.in_file else 0
+
+    @property
     def in_file(self) -> bool:
         """Whether they are in a file, or on their way to it."""
         return self._writing or self._file is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,6 +26,9 @@ class Turnstile:
     A rush of players, after a restart say, would otherwise answer all at once, and most would hear that the server is
     full. Who does not answer for half a second gives way to others, but may still answer.
 
+    Sources take turns, one client of each, so that one with many waiting delays only itself: a client comes in after at
+    most one of each other source, besides those of its own that came before it.
+
     :param clock: the reactor.
     :param room: tells how many more answers could be taken now. Call :meth:`look` when that has grown.
     """
@@ -34,21 +38,23 @@ class Turnstile:
         self._room = room
         # When each runs out, the oldest first.
         self._tickets: OrderedDict[Ticket, float] = OrderedDict()
-        self._waiting: deque[Deferred[Ticket]] = deque()
+        # By source, in the order of their turns; those of each in the order of coming. None is empty.
+        self._waiting: OrderedDict[str, dict[Deferred[Ticket], None]] = OrderedDict()
         self._timer: IDelayedCall | None = None
 
     @property
     def waiting(self) -> int:
         """How many wait for their ticket."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
-    def enter(self) -> Deferred[Ticket]:
-        """Wait for one's turn, in the order of coming.
+    def enter(self, source: str) -> Deferred[Ticket]:
+        """Wait for one's turn: of a source's in the order of coming.
 
+        :param source: where the client comes from.
         :return: fires with a ticket, at once where there is room. Cancelling it gives the place up.
         """
-        waiter: Deferred[Ticket] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
+        waiter: Deferred[Ticket] = Deferred(partial(self._leave, source))
+        self._waiting.setdefault(source, {})[waiter] = None
         self.look()
         return waiter
 
@@ -63,7 +69,7 @@ class Turnstile:
         while self._waiting and self._make_room(now):
             ticket = Ticket()
             self._tickets[ticket] = now + PATIENCE
-            self._waiting.popleft().callback(ticket)
+            self._next().callback(ticket)
         self._stop_timer()
         if self._waiting and self._tickets:
             left = next(iter(self._tickets.values())) - now
@@ -73,7 +79,21 @@ class Turnstile:
         """Nobody gets in any more; who waits gets a ``CancelledError``."""
         self._stop_timer()
         while self._waiting:
-            self._waiting.popleft().errback(CancelledError())
+            self._next().errback(CancelledError())
+
+    def _next(self) -> Deferred[Ticket]:
+        """Whose turn it is; its source has the next one after all others."""
+        source, waiters = next(iter(self._waiting.items()))
+        self._waiting.move_to_end(source)
+        waiter = next(iter(waiters))
+        self._leave(source, waiter)
+        return waiter
+
+    def _leave(self, source: str, waiter: Deferred[Ticket]) -> None:
+        waiters = self._waiting[source]
+        del waiters[waiter]
+        if not waiters:
+            del self._waiting[source]
 
     def _make_room(self, now: float) -> bool:
         """Whether one more may come in, if need be in place of those that have not answered for too long."""

@@ -46,15 +46,17 @@ class VariantScanner:
         # For each list or map that is not complete, how many values it still wants; negative for a map.
         self._open: list[int] = []
 
-    def scan(self, data: bytes | bytearray, most: int) -> bool:
-        """Go on as far as the data reaches.
+    def scan(self, data: bytes | bytearray, most: int, pause: int = MAXIMUM_NODES) -> bool:
+        """Go on as far as the data reaches, or until so many values have been read.
 
         :param data: all bytes from the same place on as in the last call, and perhaps more of them.
         :param most: how many bytes there can be at all: what promises more is refused at once.
+        :param pause: how many values this call reads, at least one; the next call goes on behind them.
         :return: whether the Variant is complete; it ends at :attr:`offset`.
         :raises Malformed: for an unknown type, too many values, too deep a nesting, promises that cannot be kept.
         """
         end = len(data)
+        stop = self.nodes + pause
         waiting = self._open
         while True:
             place = self.offset
@@ -102,6 +104,8 @@ class VariantScanner:
                     waiting.pop()
                 if not waiting:
                     return True
+            if self.nodes >= stop:
+                return False
 
     def _contents(self, kind: int, count: int, left: int, offset: int) -> int:
         """How many values a list or, negated, a map wants."""

@@ -395,6 +395,17 @@ class RushTests(Scene):
             self.successResultOf(one)
         self.assertEqual((listener.session_count, listener.turnstile.waiting), (200, 0))
 
+    def test_sources_take_turns(self) -> None:
+        """SB-5: who comes after many of one source waits for one of them."""
+        listener = self.serve("seed")
+        room = 0
+        listener.turnstile._room = lambda: room
+        dialled = [self.dial(listener, host=host) for host in (*3 * ("192.0.2.1",), "192.0.2.2")]
+        room = 1
+        listener.turnstile.look()
+        self.network.advance(5)
+        self.assertEqual([self.successResultOf(one).client_id for one in dialled], [1, 3, 4, 2])
+
     def test_too_many_wait(self) -> None:
         """SB-5: who answers when as many wait as may hears that the server is full."""
         listener = self.serve("seed", hashes_in_work=1, hashes_waiting=2)
@@ -501,6 +512,32 @@ class RushTests(Scene):
         for peer in (first, second, third):
             peer.reset()
 
+    def test_ships_on_disk(self) -> None:
+        """SB-8: what goes to temporary files before login has a bound too, which gives way as memory does; the ships of
+        those inside do not count."""
+        self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
+        listener = self.serve("seed", spool_limit=2_000_000, handler="ships")
+        who = ClientConnect(name="Bob", species="human", shipworld=bytes(1_500_000), account="ann")
+        inside = self.enter(listener, player=who)
+        self.assertEqual((listener.stored.total, len(listener.stored)), (0, 0))
+        frame = GENERATIONS["seed"].encode(who)
+        first, second, third = (self.network.raw(listener, host=f"192.0.2.{number}") for number in (7, 7, 9))
+        for peer, count in ((first, 900_000), (second, 600_000), (third, 300_000)):
+            peer.send(frame[:count])
+        self.network.settle()
+        self.assertEqual(self.network.recorder.outcomes, [])
+        self.assertTrue(1_700_000 < listener.stored.total <= 1_800_000)
+        third.send(frame[300_000:700_000])
+        self.network.settle()
+        self.assertEqual(self.network.recorder.outcomes, ["limited"])
+        self.assertEqual((first.finished, second.finished, third.finished), (False, True, False))
+        self.assertIn("take up too much space", self.network.recorder.named("ended")[0]["reason"])
+        self.assertIsNone(inside.ended)
+        for peer in (first, second, third):
+            peer.reset()
+        self.network.settle()
+        self.assertEqual((listener.stored.total, len(listener.stored)), (0, 0))
+
 
 class ShipTests(Scene):
     """The ship, for a handler that wants it (SB-8)."""
@@ -579,6 +616,18 @@ class ShipTests(Scene):
         while jobs:
             jobs.pop(0).callback(None)
         self.assertTrue(connection.ended)
+
+    def test_no_place(self) -> None:
+        """SB-8: where the handler wants ships and there is no place for them, that is told at the start."""
+        logged = record_log(self)
+        self.network.handlers["ships"] = RecordingHandler(wants=["shipworld"])
+        self.serve("seed", spool_directory="/nowhere/at/all")
+        self.assertEqual(logged, [])
+        self.serve("seed", handler="ships")
+        self.assertEqual(logged, [])
+        self.serve("seed", handler="ships", spool_directory="/nowhere/at/all")
+        self.assertEqual(len(logged), 1)
+        self.assertIn("spool_directory: ships cannot be kept in /nowhere/at/all: No such file", str(logged))
 
     def test_disk_is_full(self) -> None:
         """Then the player is not let in, and the operator hears what to do."""

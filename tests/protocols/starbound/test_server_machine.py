@@ -52,6 +52,7 @@ from tests.protocols.starbound.exchange import (
     proof,
     server,
     take,
+    whole,
 )
 
 if sys.version_info >= (3, 14):
@@ -930,6 +931,55 @@ class SessionTests(SynchronousTestCase):
             turns += 1
             self.assertEqual(peer.machine.turn(NOW), [])
         self.assertGreater(turns, 20)
+
+    def test_turns_of_many_elements(self) -> None:
+        """SB-8: 16 KiB may hold thousands of values, chunks or strings: 128 are read in a turn, and neither that nor how
+        the bytes arrive changes what is understood, or what is wrong."""
+        number = encode_vlq
+        null, claim, chunks, strings = b"\x01", b"\x06" + number(30_000), number(9_000), number(4_000)
+        cases = (
+            ("seed", b"\0" + claim + null * 30_000, b"\0\3Bob\5human\0\3ann"),
+            ("1.4", bytes(2) + UUID + b"\3Bob\5human" + chunks + b"\1k\1\1v" * 9_000, bytes(21) + b"\1\3ann"),
+            ("1.4", bytes(2) + UUID + b"\3Bob\5human" + bytes(21) + strings + b"\1a" * 4_000, b"\1\3ann"),
+        )
+        for name, much, rest in cases:
+            for payload, found in ((much + rest, ConnectRequested), (much, Ended), (much + rest + b"?", Ended)):
+                for compressed in (False, True):
+                    data = encode_frame(GENERATIONS[name].number(ClientConnect), payload, compressed=compressed)
+                    understood = [self.most_in_a_turn(name, segment(data)) for segment in (whole, of(999), of(40_000))]
+                    self.assertIsInstance(understood[0][1], found)
+                    self.assertEqual([event for most, event in understood], 3 * [understood[0][1]])
+                    for most, _ in understood:
+                        self.assertLessEqual(most, 128)
+
+    def test_all_of_a_turn(self) -> None:
+        """What a turn's reading leaves of it does not decide whether the end of a zstd stream counts as a packet."""
+        for count in range(100, 132):
+            peer = Peer("opensb")
+            peer.separate = True
+            peer.say(ProtocolRequest(747), compressed=True)
+            frame = peer.generation.encode(player("ann", capabilities=("a",) * count))
+            events = peer.raw(zstd_compress(frame) + zstd_compress(b"") * 2)
+            self.assertIsInstance(events[-1], ConnectRequested, f"{count} strings")
+
+    def most_in_a_turn(self, name: str, pieces: list[bytes]) -> tuple[int, Event]:
+        """How many elements one turn reads at most, and the last event that comes of it all."""
+        peer = Peer(name)
+        if not peer.generation.server_first:
+            peer.say(ProtocolRequest(peer.generation.version))
+        machine, events, most, before = peer.machine, list[Event](), 0, 0
+        source = None
+        for piece in pieces:
+            events += machine.receive_data(piece, NOW)
+            while True:
+                if source is None and machine._body is not None and machine._body.reader is not None:
+                    source = machine._body.reader.source
+                if source is not None:
+                    most, before = max(most, source.elements - before), source.elements
+                if not machine.wants_turn:
+                    break
+                events += machine.turn(NOW)
+        return most, events[-1]
 
     def test_turns_of_zlib(self) -> None:
         """No turn inflates much more than a megabyte."""

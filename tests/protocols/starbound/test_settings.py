@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from connectd.directory import SEALED_PASSWORD, SEALED_SHA256
@@ -18,6 +20,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual((settings.rounds, settings.version, settings.anonymous), (5000, 0x274, False))
         self.assertEqual((settings.hash_budget, settings.hashes_waiting), (0.5, 64))
         self.assertEqual((settings.client_connect_limit, settings.login_memory), (8 << 20, 256 << 20))
+        self.assertEqual(settings.spool_limit, 1 << 30)
         self.assertEqual((settings.generation_wait, settings.frame_limit), (0.3, 64 << 20))
         self.assertEqual(StarboundClientSettings().max_rounds, 100_000)
 
@@ -49,6 +52,24 @@ class SettingsTests(SynchronousTestCase):
             with self.assertRaises(StructureError) as caught:
                 structure(StarboundSettings, {key: value})
             self.assertTrue(caught.exception.problems[0].startswith(f"{key}: "))
+
+    def test_spool_directory(self) -> None:
+        """SB-8: a place in which no file can be made is one clear line before there is a listener."""
+        folder = self.mktemp()
+        os.mkdir(folder)
+        self.assertEqual(list(StarboundSettings(spool_directory=folder).look()), [])
+        self.assertEqual(os.listdir(folder), [])
+        with open(f"{folder}/file", "wb"):
+            pass
+        for place, why in (("/nowhere/at/all", "No such file or directory"), (f"{folder}/file", "Not a directory")):
+            self.assertEqual(
+                list(StarboundSettings(spool_directory=place).look()),
+                [
+                    f"spool_directory: ships cannot be kept in {place}: {why} "
+                    "(name a directory that exists and may be written)"
+                ],
+            )
+        self.assertEqual(list(StarboundSettings().look()), [])
 
     def test_client(self) -> None:
         for generation in (*GENERATIONS, "auto"):

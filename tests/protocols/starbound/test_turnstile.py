@@ -17,8 +17,8 @@ class TurnstileTests(SynchronousTestCase):
         self.room = 2
         self.turnstile = Turnstile(self.clock, lambda: self.room)
 
-    def enter(self, count: int) -> list[Deferred[Ticket]]:
-        return [self.turnstile.enter() for _ in range(count)]
+    def enter(self, count: int, source: str = "192.0.2.1") -> list[Deferred[Ticket]]:
+        return [self.turnstile.enter(source) for _ in range(count)]
 
     def inside(self, waiters: list[Deferred[Ticket]]) -> list[bool]:
         return [waiter.called for waiter in waiters]
@@ -63,12 +63,12 @@ class TurnstileTests(SynchronousTestCase):
     def test_slow_clients_that_nobody_waited_for(self) -> None:
         self.enter(2)
         self.clock.advance(PATIENCE)
-        self.successResultOf(self.turnstile.enter())
+        self.successResultOf(self.enter(1)[0])
 
     def test_nobody_can_come_in(self) -> None:
         """Without any room there is no clock to wait for."""
         self.room = 0
-        waiter = self.turnstile.enter()
+        [waiter] = self.enter(1)
         self.assertNoResult(waiter)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.room = 1
@@ -83,6 +83,29 @@ class TurnstileTests(SynchronousTestCase):
         self.successResultOf(waiters[3])
         self.assertEqual((self.turnstile.waiting, self.clock.getDelayedCalls()), (0, []))
 
+    def test_sources_take_turns(self) -> None:
+        """SB-5: one source with many silent clients delays only itself, however many they are."""
+        self.enter(2, "flood")
+        flood = self.enter(400, "flood")
+        ann = self.enter(2, "ann")
+        bob = self.enter(1, "bob")
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.inside([flood[0], *ann, *bob, flood[1]]), [True, True, False, False, False])
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.inside([*bob, flood[1], ann[1], flood[2]]), [True, True, False, False])
+        flood[5].cancel()
+        self.failureResultOf(flood[5], CancelledError)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.inside([ann[1], flood[2], flood[3]]), [True, True, False])
+        # Only the flood is left, and what it has waited for is no other's loss.
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.inside([flood[3], flood[4], flood[6]]), [True, True, False])
+        self.assertEqual(self.turnstile.waiting, 400 - 6)
+        self.turnstile.close()
+        self.failureResultOf(flood[-1], CancelledError)
+        for waiter in flood[6:-1]:
+            self.failureResultOf(waiter, CancelledError)
+
     @given(st.lists(st.sampled_from(["enter", "answer", "cancel", "wait", "shrink", "grow"]), max_size=60), st.data())
     def test_any_order(self, steps: list[str], data: st.DataObject) -> None:
         """Nobody is kept out while there is room, nobody is let in twice, and no timer outlives its need."""
@@ -91,7 +114,7 @@ class TurnstileTests(SynchronousTestCase):
         tickets: list[Ticket] = []
         for step in steps:
             if step == "enter":
-                waiter = self.turnstile.enter()
+                waiter = self.turnstile.enter(data.draw(st.sampled_from("abc")))
                 waiter.addCallbacks(tickets.append, lambda failure: None)
                 waiting.append(waiter)
             elif step == "answer" and tickets:
