@@ -77,16 +77,6 @@ def _checker_problems(configuration: Configuration) -> list[str]:
     return problems
 
 
-def _protocol_problems(configuration: Configuration) -> list[str]:
-    """What protocols find in the files that their listeners' settings name, where they look."""
-    found: list[str] = []
-    for listener in configuration.listeners:
-        problems: Any = getattr(registry.protocol(listener.protocol), "problems", None)
-        if problems is not None:
-            found += problems(listener.settings)
-    return found
-
-
 def _places(configuration: Configuration) -> list[dict[str, Any]]:
     """Everything that would listen, in the order of the file."""
     places = [

@@ -14,7 +14,6 @@ from typing import Final
 
 from connectd.protocols.starbound.encoding import string_bytes
 
-DEFAULT_ROUNDS: Final = 5000
 MINIMUM_ROUNDS: Final = 100
 """Fewer are refused by both sides (SB-4)."""
 NOT_ENOUGH_ROUNDS: Final = "Not Enough Rounds"
